@@ -1,0 +1,207 @@
+"""One immutable line of the journal, and how it becomes bytes.
+
+An entry's head (kind, key, attempt, outcome, money) is what folds read; its `data` is JSON with the rest:
+
+    plan     what is wanted: axes, task ids, names of the blobs that hold spec and tasks
+    intent   a call is about to leave: `request`, `provider`, `model`; `usd` and `tokens` are its upper bound
+    result   `value`, or `error` {reason, kind, …}; `usd` and `tokens` are what this step itself was billed;
+             `origin` {run, seq, usd} when it was taken over from another run
+    served   a recorded exchange was given again: `request` digest, `level`, `difference`
+    void     `prefixes` out of account from here on, and `why`
+
+Packing stores every long text once. Model requests repeat their whole history, so what grows with each turn must be the
+turn: long strings become blobs by content; a conversation becomes a chain of blobs, each naming the one before it.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from hashlib import sha256
+from typing import Any, Literal, NamedTuple
+
+from onward.errors import Damaged
+from onward.fingerprint import Fingerprint
+from onward.keys import Key
+
+__all__ = ["Entry", "Kind", "Outcome", "Row", "blob_digest", "pack", "pack_value", "unpack", "unpack_value"]
+
+Kind = Literal["plan", "intent", "result", "served", "void"]
+Outcome = Literal["ok", "failed", "timeout", "error"]
+
+_LONG_TEXT = 256
+"""Characters from which a string is stored as a blob of its own: a blob costs some 60 bytes of index."""
+_LONG_JSON = 512
+"""The same for a list or object (tool definitions, say) by the length of its packed text."""
+_HISTORIES = frozenset({"messages", "input", "contents"})
+"""Fields in which the wire protocols repeat the conversation so far (Chat and Messages, Responses, Gemini)."""
+
+
+class Row(NamedTuple):
+    """An entry as a journal stores it: text and numbers, the body packed. `digest` of the blobs it names are in it."""
+
+    kind: str
+    key: str
+    attempt: int
+    generation: int
+    outcome: str | None
+    fingerprint: str | None
+    at: str
+    usd: float | None
+    tokens: int | None
+    body: str
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One line of the journal. `seq` is 0 until the journal has given it one. `at` is UTC, ISO 8601."""
+
+    kind: Kind
+    key: Key
+    at: str
+    data: Mapping[str, Any] = field(default_factory=dict)
+    outcome: Outcome | None = None
+    attempt: int = 1
+    generation: int = 0
+    fingerprint: Fingerprint | None = None
+    usd: float | None = None
+    tokens: int | None = None
+    seq: int = 0
+
+    @property
+    def value(self) -> Any:
+        """What the step returned."""
+        return self.data.get("value")
+
+    @property
+    def reused(self) -> bool:
+        """Whether it was taken over from another run (its money was spent there)."""
+        return "origin" in self.data
+
+
+def blob_digest(content: bytes) -> bytes:
+    """A blob's name: the first 128 bits of SHA-256 over its content."""
+    return sha256(content).digest()[:16]
+
+
+_dumps = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode
+Blobs = dict[bytes, bytes]
+
+
+def _text(value: str, blobs: Blobs) -> Any:
+    if len(value) < _LONG_TEXT:
+        return value
+    content = value.encode()
+    name = blob_digest(content)
+    blobs[name] = content
+    return {"$text": name.hex()}
+
+
+def _chain(items: list[Any], blobs: Blobs) -> Any:
+    """A conversation as a chain: each link is a blob of (the link before, this message), so a prefix is shared."""
+    link = b""
+    for item in items:
+        content = link + _dumps(_shrink(item, blobs)).encode()
+        link = blob_digest(content)
+        blobs[link] = content
+    return {"$chain": link.hex(), "n": len(items)}
+
+
+def _shrink(value: Any, blobs: Blobs) -> Any:
+    kind = type(value)
+    if kind is str:
+        return value if len(value) < _LONG_TEXT else _text(value, blobs)
+    if kind is dict:
+        packed: Any = {}
+        for name, item in value.items():
+            if name in _HISTORIES and type(item) is list and len(item) > 1:
+                packed[name] = _chain(item, blobs)
+            else:
+                packed[name] = _shrink(item, blobs)
+        if any(name.startswith("$") for name in value):
+            packed = {"$plain": packed}
+    elif kind is list or kind is tuple:
+        packed = [_shrink(item, blobs) for item in value]
+    else:
+        return value
+    if len(packed) < 8:
+        return packed
+    content = _dumps(packed).encode()
+    if len(content) < _LONG_JSON:
+        return packed
+    name = blob_digest(content)
+    blobs[name] = content
+    return {"$json": name.hex()}
+
+
+def pack_value(value: Any) -> tuple[str, Blobs]:
+    """A JSON value as text that names blobs, and those blobs. The inverse of `unpack_value`."""
+    blobs: Blobs = {}
+    return _dumps(_shrink(value, blobs)), blobs
+
+
+def _grow(value: Any, fetch: Callable[[bytes], bytes]) -> Any:
+    if type(value) is list:
+        return [_grow(item, fetch) for item in value]
+    if type(value) is not dict:
+        return value
+    if "$text" in value:
+        return fetch(bytes.fromhex(value["$text"])).decode()
+    if "$json" in value:
+        return _grow(json.loads(fetch(bytes.fromhex(value["$json"]))), fetch)
+    if "$chain" in value:
+        return _unchain(value, fetch)
+    if "$plain" in value:
+        value = value["$plain"]
+    return {name: _grow(item, fetch) for name, item in value.items()}
+
+
+def _unchain(reference: Mapping[str, Any], fetch: Callable[[bytes], bytes]) -> list[Any]:
+    link, count, items = bytes.fromhex(reference["$chain"]), int(reference["n"]), []
+    for left in range(count, 0, -1):
+        content = fetch(link)
+        link, body = (content[:16], content[16:]) if left > 1 else (b"", content)
+        items.append(_grow(json.loads(body), fetch))
+    items.reverse()
+    return items
+
+
+def unpack_value(text: str, fetch: Callable[[bytes], bytes]) -> Any:
+    """The JSON value that `pack_value` packed; `fetch` gives a blob's content by its digest."""
+    return _grow(json.loads(text), fetch)
+
+
+def pack(entry: Entry) -> tuple[Row, Blobs]:
+    """An entry as a row and the blobs that it names. Raises Refused (see `canonical`) where `data` is not JSON."""
+    data = dict(entry.data)
+    print_ = entry.fingerprint
+    if print_ is not None:
+        data["parts"] = print_.parts
+        if print_.recipe != 1:
+            data["recipe"] = print_.recipe
+    blobs: Blobs = {}
+    body = _dumps({name: _shrink(item, blobs) for name, item in data.items()})
+    digest = print_.digest if print_ is not None else None
+    row = Row(
+        entry.kind, entry.key, entry.attempt, entry.generation, entry.outcome, digest, entry.at, entry.usd,
+        entry.tokens, body,
+    )  # fmt: skip
+    return row, blobs
+
+
+def unpack(row: Row, fetch: Callable[[bytes], bytes], *, seq: int = 0) -> Entry:
+    """The entry that a row holds. Raises Damaged where the body or a blob it names cannot be read."""
+    try:
+        data = {name: _grow(item, fetch) for name, item in json.loads(row.body).items()}
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise Damaged(f"entry {seq} ({row.key}) cannot be read: {error}") from error
+    parts, recipe = data.pop("parts", None), data.pop("recipe", 1)
+    made = Fingerprint(parts or {}, row.fingerprint, recipe) if row.fingerprint else None
+    return Entry(
+        kind=row.kind,  # type: ignore[arg-type]
+        key=Key(row.key), at=row.at, data=data,
+        outcome=row.outcome,  # type: ignore[arg-type]
+        attempt=row.attempt, generation=row.generation, fingerprint=made, usd=row.usd, tokens=row.tokens, seq=seq,
+    )  # fmt: skip
+
