@@ -1,92 +1,215 @@
-"""What a body holds while it runs: its key, `step()`, `ask()`; and the protocol by which model calls leave.
+"""What a body holds while it runs: its key, its seed, `step()` and `ask()`.
 
 A body sees nothing else of the house: not the journal, not the network, not whether its result was known already.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
-from typing import Any, Protocol
+import asyncio
+import inspect
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
 
-__all__ = ["Answer", "Ask", "Call", "Message", "Usage"]
+from onward.ask import Answer, Ask, Call, Message, Usage
+from onward.clock import Clock
+from onward.entry import Outcome
+from onward.errors import Refused, StepTimeout
+from onward.fingerprint import Fingerprint, digest_of
+from onward.history import History
+from onward.keys import Key
+from onward.once import Recorder, Step
+from onward.plan import seed_of
 
-Message = Mapping[str, Any]
-"""`{"role": "system"|"user"|"assistant"|"tool", "content": text or parts}`, the common form of all protocols here."""
+__all__ = ["Answer", "Ask", "Call", "Context", "Message", "Meter", "Usage", "World"]
+
+_TICK = 5.0
+"""Seconds of active time that a kill may forget."""
 
 
 @dataclass(frozen=True, slots=True)
-class Usage:
-    """Tokens of one call as the provider counted them. `input` includes what it read from its cache (`cached`)."""
+class World:
+    """What one run hands to all its contexts."""
 
-    input: int = 0
-    output: int = 0
-    cached: int = 0
-    reasoning: int = 0
+    recorder: Recorder
+    ask: Ask
+    seed: int = 0
+    on_text: Callable[[Key, str], None] | None = None
+    """Told of each piece of text as it arrives, by the key of the call; None: calls are not streamed."""
+
+
+class Meter:
+    """A trial's active time: the sum over its attempts, less waiting for our limiter or a provider's Retry-After."""
+
+    def __init__(self, clock: Clock, limit: float | None, before: float = 0.0, tokens: int | None = None) -> None:
+        self.clock, self.limit, self.tokens = clock, limit, tokens
+        self._before, self._started, self._running, self._waited = before, 0.0, 0, 0.0
+        self.used_tokens = 0
 
     @property
-    def total(self) -> int:
-        """Input and output."""
-        return self.input + self.output
+    def active(self) -> float:
+        """Seconds so far, over all attempts."""
+        now = self.clock.ticks() - self._started - self._waited if self._running else 0.0
+        return self._before + max(0.0, now)
+
+    def waited(self, seconds: float) -> None:
+        """So much of the time does not count."""
+        self._waited += seconds
+
+    def spent(self, tokens: int) -> None:
+        """Count tokens against the trial's own limit. Raises StepTimeout when it is passed."""
+        self.used_tokens += tokens
+        self.check()
+
+    def check(self) -> None:
+        """Raise StepTimeout where the trial's token limit is used up: before a call, so none is paid in vain."""
+        if self.tokens is not None and self.used_tokens >= self.tokens:
+            raise StepTimeout(f"the trial's limit of {self.tokens} tokens is used up", kind="TokenLimit")
+
+    async def run(self, body: Awaitable[Any], tick: Callable[[float], Awaitable[None]]) -> Any:
+        """Await the body within what is left of the limit. Samples of one trial share the meter."""
+        if not self._running:
+            self._started, self._waited = self.clock.ticks(), 0.0
+        self._running += 1
+        task = asyncio.ensure_future(body)
+        try:
+            while True:
+                left = None if self.limit is None else self.limit - self.active
+                if left is not None and left <= 0:
+                    raise StepTimeout(f"the trial's limit of {self.limit:g} s of active time", kind="TimeLimit")
+                pause = asyncio.ensure_future(self.clock.sleep(_TICK if left is None else min(_TICK, left)))
+                done, _ = await asyncio.wait({task, pause}, return_when=asyncio.FIRST_COMPLETED)
+                pause.cancel()
+                if task in done:
+                    return task.result()
+                await tick(self.active)
+        finally:
+            if not task.done():
+                task.cancel()
+                await asyncio.gather(task, return_exceptions=True)
+            self._before = self.active if self._running == 1 else self._before
+            self._running -= 1
 
 
-@dataclass(frozen=True, slots=True)
-class Call:
-    """One model request, ready to leave: pure data, made before anything is decided about sending it."""
+@dataclass(slots=True)
+class Context:
+    """What a body is given. `key` names the step that runs it; steps and calls it makes are children of that key."""
 
-    provider: str
-    """Whose limits and key it uses: `openai`, `anthropic`, `google`, `local`, or a name from the experiment."""
-    protocol: str
-    """The wire format: `chat`, `responses`, `messages`, `gemini`, or `python` for an in-process model."""
-    model: str
-    """The model's own name, without the provider."""
-    body: Mapping[str, Any]
-    """The JSON body that is sent, without what only concerns delivery (streaming)."""
-    tokens: int | None = None
-    """Upper bound of tokens it can be billed: an estimate of the input, from its bytes, and its largest output."""
-    usd: float | None = None
-    """The same in USD at list price; None where price or largest output is unknown."""
+    key: Key
+    world: World
+    history: History
+    meter: Meter | None = None
+    seed: int = 0
+    """For sampling: from task, trial, sample and generation, so a retried step asks the same and a redone one anew."""
+    model: str = ""
+    """The model that `ask` uses when none is named."""
+    parent: str = ""
+    """Digest of the step that runs the body: what a named step below it depends on besides its own inputs."""
+    names: dict[str, int] = field(default_factory=dict)
+
+    def child(self, name: str, digest: str = "") -> Context:
+        """The context of a step below this one."""
+        world, history = self.world, self.history
+        return Context(self.key / name, world, history, self.meter, self.seed, self.model, digest or self.parent)
+
+    async def once(
+        self, name: str, fingerprint: Fingerprint, body: Callable[[Context], Awaitable[Any]],
+        *, fails_as: Outcome = "failed", timed: bool = False,
+    ) -> Any:  # fmt: skip
+        """A step below this one, by a path of its own making (`generate/0`), with an explicit fingerprint."""
+        below = Context(
+            Key(f"{self.key}/{name}"), self.world, self.history, self.meter, self.seed, self.model, fingerprint.digest
+        )
+        step = Step(below.key, fingerprint, lambda: body(below), fails_as, self.meter if timed else None)
+        return await self.world.recorder.once(self.history, step)
+
+    async def step(
+        self, name: str, body: Callable[..., Any], *, key: str | None = None, depends: Any = None,
+    ) -> Any:  # fmt: skip
+        """Do something once: `await ctx.step("fetch", fetch)`. On resume its recorded value comes back instead.
+
+        `body` is a function, sync or async, of no argument or of the child's Context; it returns JSON. Two steps of
+        one name under one parent need a `key` each. `depends` is JSON that the value depends on beyond the code:
+        a step whose `depends` changed runs again. Raises Refused for a name used twice or a value that is not JSON.
+        """
+        full = name if key is None else f"{name}:{key}"
+        if full in self.names:
+            raise Refused(f"step {full!r} is used twice under {self.key}: tell them apart with key=")
+        self.names[full] = 1
+        fingerprint = Fingerprint.of(step=name, depends=depends, within=self.parent)
+        below = self.child(full, fingerprint.digest)
+        arguments = (below,) if _takes_context(body) else ()
+
+        async def run() -> Any:
+            value = body(*arguments)
+            return await value if inspect.isawaitable(value) else value
+
+        return await self.world.recorder.once(self.history, Step(below.key, fingerprint, run))
+
+    async def ask(
+        self, messages: str | Sequence[Message], *, model: str | None = None, name: str | None = None,
+        system: str | None = None, **params: Any,
+    ) -> Answer:  # fmt: skip
+        """Ask a model once: sent and paid for at most once to completion, whatever is killed.
+
+        `messages` is text or a list of `{"role", "content"}`; `params` go into the request (temperature, max_tokens,
+        seed, tools, …). A call without a `name` is known by its content, and as the k-th equal one under this parent,
+        so five equal calls are five draws. Raises StepFailed (rejected), StepOwed (no answer within bounds),
+        StepTimeout (the trial's token limit), Stopping.
+        """
+        if isinstance(messages, str):
+            messages = [{"role": "user", "content": messages}]
+        if system is not None:
+            messages = [{"role": "system", "content": system}, *messages]
+        world = self.world
+        call = world.ask.prepare(model or self.model, messages, params)
+        model_digest, request = digest_of(f"{call.provider}/{call.model}"), digest_of([call.protocol, call.body])
+        fingerprint = Fingerprint.join({"model": model_digest, "request": request})
+        key = self.key / self._call_name(name, fingerprint.digest)
+        on_text = world.on_text
+        listen = None if on_text is None else lambda text: on_text(key, text)
+        if self.meter is not None:
+            self.meter.check()
+
+        async def body() -> Any:
+            raise AssertionError("a call is sent, not run")
+
+        step = Step(key, fingerprint, body, "error", self.meter)
+        answer = await world.recorder.call(self.history, step, call, lambda: world.ask.send(call, listen))
+        if self.meter is not None:
+            self.meter.spent(answer.usage.total)
+        return answer
+
+    def _call_name(self, name: str | None, digest: str) -> str:
+        if name is not None:
+            if name in self.names:
+                raise Refused(f"call {name!r} is used twice under {self.key}")
+            self.names[name] = 1
+            return name
+        same = f"llm:{digest[:12]}"
+        self.names[same] = count = self.names.get(same, 0) + 1
+        return f"{same}#{count}"
+
+    def sample_seed(self, *parts: str | int) -> int:
+        """A seed for a draw below this key, in its present generation."""
+        return seed_of(self.world.seed, *parts, self.history.generation(self.key))
 
 
-@dataclass(frozen=True, slots=True)
-class Answer:
-    """What a model said. `response` is the provider's own JSON, whole."""
-
-    text: str
-    finish: str = "stop"
-    """`stop`, `length`, `tool` (it asks for tools), or `refused`."""
-    tool_calls: Sequence[Mapping[str, Any]] = ()
-    """`{"id", "name", "arguments"}` each, arguments as an object."""
-    usage: Usage = field(default_factory=Usage)
-    usd: float | None = None
-    """What it cost at list price; None where the price is unknown."""
-    response: Mapping[str, Any] = field(default_factory=dict)
-
-    def to_json(self) -> dict[str, Any]:
-        """The form in which it is journalled."""
-        found = asdict(self)
-        found["tool_calls"] = [dict(call) for call in self.tool_calls]
-        return found
-
-    @classmethod
-    def from_json(cls, value: Mapping[str, Any]) -> Answer:
-        """The inverse of `to_json`."""
-        return cls(**{**value, "usage": Usage(**value.get("usage", {}))})
+def _takes_context(body: Callable[..., Any]) -> bool:
+    try:
+        needed = [
+            parameter for parameter in inspect.signature(body).parameters.values()
+            if parameter.default is parameter.empty and parameter.kind in (0, 1)
+        ]  # fmt: skip
+    except (TypeError, ValueError):
+        return False
+    return len(needed) == 1
 
 
-class Ask(Protocol):
-    """How model calls leave. The gateway implements it; `onward.testing` and any callable model can stand in."""
-
-    def prepare(self, model: str, messages: Sequence[Message], params: Mapping[str, Any]) -> Call:
-        """The request that asks `model` (`provider/name`) this. Pure. Raises UsageError for an unknown provider or a
-        missing key. `params`: temperature, max_tokens, seed, stop, tools, response_format, and any other field of the
-        wire format, which is passed through."""
-        ...
-
-    async def send(self, call: Call, on_text: Callable[[str], None] | None = None) -> Answer:
-        """Send it once. Streams when `on_text` is given, with the same answer. Raises CallError (see `errors`)."""
-        ...
-
-    async def close(self) -> None:
-        """Let go of connections and of what was started."""
-        ...
+def trial_context(world: World, key: Key, history: History, bounds: Mapping[str, Any]) -> Context:
+    """The context of a trial, with what its earlier attempts used of its own limits."""
+    seconds, tokens = bounds.get("time"), bounds.get("tokens")
+    meter = None
+    if seconds is not None or tokens is not None:
+        meter = Meter(world.recorder.clock, seconds, history.active(), tokens)
+    return Context(key, world, history, meter)

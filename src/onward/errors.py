@@ -118,7 +118,7 @@ class StepOwed(StepError):
 class CallError(OnwardError):
     """A model call gave no answer.
 
-    `status` is the HTTP status (0: none was received); `usd` and `tokens` what was billed all the same, if known.
+    `status` is the HTTP status (0: none was received).
     """
 
     outcome = "error"
@@ -128,6 +128,10 @@ class CallError(OnwardError):
         self.reason, self.provider, self.status = reason, provider, status
         self.retry_after = retry_after
         """Seconds the provider asked us to wait, where it did."""
+        self.sent_whole = False
+        """Whether the request left whole and no refusal came back: it may have been billed, so it is charged."""
+        self.recorded = False
+        """Whether the journal holds this very failure as the result of a call."""
 
 
 class CallRejected(CallError):

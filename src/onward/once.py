@@ -1,0 +1,356 @@
+"""The verb. Every grain of work goes through `Recorder.once`; with plan and void entries it alone appends.
+
+    its result is in the journal  →  return it, or raise it if what was recorded is a failure
+    it is not, or is owed again   →  run the body, append the result, return it
+
+A hit on a parent hides its children; a miss runs the body again, and its children hit. That is all of resuming.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import traceback
+from collections import deque
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple, Protocol
+
+from onward.clock import Clock, iso
+from onward.ask import Answer, Call
+from onward.entry import Entry, Outcome, Row, pack, unpack
+from onward.errors import (
+    BudgetReached, CallError, CallTransient, OnwardError, ProviderStopped, Refused, StepError, StepFailed, StepOwed, StepTimeout,
+    Stopping,
+)  # fmt: skip
+from onward.fingerprint import Fingerprint, canonical
+from onward.history import History
+from onward.journal.contract import Journal, Stored
+from onward.keys import ROOT, Key
+from onward.limits import Limits
+from onward.retry import Retry
+
+__all__ = ["Event", "Missing", "Peek", "Recorder", "Step"]
+
+_RAISED = {"failed": StepFailed, "timeout": StepTimeout, "error": StepOwed}
+
+
+class Event(NamedTuple):
+    """What listeners are told, after it is durable: `step.completed`, `step.reused`, `step.failed`, `step.retried`."""
+
+    type: str
+    key: Key
+    outcome: str
+    usd: float | None = None
+    tokens: int | None = None
+    detail: Mapping[str, Any] | None = None
+
+
+class Timer(Protocol):
+    """What bounds a step's active time (see `onward.context.Meter`)."""
+
+    async def run(self, body: Awaitable[Any], tick: Callable[[float], Awaitable[None]]) -> Any:
+        """Await the body within what is left; raise StepTimeout at the limit; call `tick` every five seconds."""
+        ...
+
+    def waited(self, seconds: float) -> None:
+        """So much of the time went into our own limiter or a provider's Retry-After: it does not count."""
+        ...
+
+    @property
+    def active(self) -> float:
+        """Seconds counted so far, over all attempts."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One call of the verb."""
+
+    key: Key
+    fingerprint: Fingerprint
+    body: Callable[[], Awaitable[Any]]
+    fails_as: Outcome = "failed"
+    """What an exception of the body's own means: the thing under test `failed`, or an `error` of ours."""
+    timer: Timer | None = None
+
+
+class Missing(Exception):
+    """Raised by `Peek` instead of running a body: the step is owed, and why (`changes` of its fingerprint)."""
+
+    def __init__(self, key: Key, why: str, changes: Sequence[str] = ()) -> None:
+        super().__init__(f"{key}: {why}")
+        self.key, self.why, self.changes = key, why, list(changes)
+
+
+class _Acknowledgements:
+    """From the writer's thread to the loop: one wake-up for all that became durable together."""
+
+    def __init__(self) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._landed: deque[tuple[asyncio.Future[None], BaseException | None]] = deque()
+        self._called = False
+
+    def expect(self) -> tuple[asyncio.Future[None], Callable[[BaseException | None], None]]:
+        future: asyncio.Future[None] = self._loop.create_future()
+
+        def done(error: BaseException | None) -> None:
+            self._landed.append((future, error))
+            if not self._called:
+                self._called = True
+                self._loop.call_soon_threadsafe(self._settle)
+
+        return future, done
+
+    def _settle(self) -> None:
+        self._called = False
+        while self._landed:
+            future, error = self._landed.popleft()
+            if future.done():
+                continue
+            if error is None:
+                future.set_result(None)
+            else:
+                future.set_exception(error)
+
+
+class Recorder:
+    """The one way into a run's journal. Made inside the event loop of the run's driver, which holds the lease."""
+
+    def __init__(self, journal: Journal, clock: Clock, limits: Limits, retry: Retry | None = None) -> None:
+        self.journal, self.clock, self.limits = journal, clock, limits
+        self.retry = retry or Retry()
+        self.listeners: list[Callable[[Event], None]] = []
+        self._acks = _Acknowledgements()
+
+    # the verb
+
+    async def once(self, history: History, step: Step) -> Any:
+        """The step's value: recorded, or made now. Raises StepFailed, StepTimeout or StepOwed as recorded or made."""
+        kept = history.newest(step.key)
+        if kept is not None and kept.row.fingerprint == step.fingerprint.digest and kept.row.outcome != "error":
+            return self._recall(kept)
+        return await self._run(history, step)
+
+    async def call(self, history: History, step: Step, call: Call, send: Callable[[], Awaitable[Answer]]) -> Answer:
+        """`once` for a leaf that costs money: permitted, intended, sent, and tried again within bounds."""
+        kept = history.newest(step.key)
+        if kept is not None and kept.row.fingerprint == step.fingerprint.digest and kept.row.outcome != "error":
+            return Answer.from_json(self._recall(kept))
+        return await self._send(history, step, call, send)
+
+    def _recall(self, kept: Stored) -> Any:
+        entry = unpack(kept.row, self.journal.blob, seq=kept.seq)
+        self._tell("step.reused", entry.key, kept.row.outcome or "", entry.usd, entry.tokens)
+        if entry.outcome == "ok":
+            return entry.value
+        error = entry.data.get("error", {})
+        made = _RAISED[str(entry.outcome)]
+        raise made(error.get("reason", "no reason was recorded"), key=entry.key, kind=error.get("kind", ""))
+
+    async def _run(self, history: History, step: Step) -> Any:
+        attempt = history.attempts(step.key) + 1
+        try:
+            value = await (step.body() if step.timer is None else self._timed(history, step, attempt))
+            canonical(value)
+        except (Stopping, BudgetReached, Missing):
+            raise
+        except Exception as error:
+            outcome = _outcome_of(error, step.fails_as)
+            if outcome is None:
+                raise
+            data = {"error": _described(error)}
+            await self._result(history, step, attempt, outcome, data)
+            reason, kind = data["error"]["reason"], data["error"]["kind"]
+            raise _RAISED[outcome](reason, key=step.key, kind=kind) from error
+        await self._result(history, step, attempt, "ok", {"value": value})
+        return value
+
+    async def _timed(self, history: History, step: Step, attempt: int) -> Any:
+        timer = step.timer
+        assert timer is not None
+
+        async def tick(active: float) -> None:
+            await self._append([self._entry("intent", history, step, attempt, {"active": round(active, 3)})], history)
+
+        return await timer.run(step.body(), tick)
+
+    async def _result(
+        self, history: History, step: Step, attempt: int, outcome: Outcome, data: dict[str, Any],
+        *, usd: float | None = None, tokens: int | None = None,
+    ) -> None:  # fmt: skip
+        if step.timer is not None:
+            data["active"] = round(step.timer.active, 3)
+        entry = self._entry("result", history, step, attempt, data, outcome=outcome, usd=usd, tokens=tokens)
+        await self._append([entry], history)
+        detail = data.get("error")
+        self._tell("step.completed" if outcome == "ok" else "step.failed", step.key, outcome, usd, tokens, detail)
+
+    # leaves
+
+    async def _send(self, history: History, step: Step, call: Call, send: Callable[[], Awaitable[Answer]]) -> Answer:
+        failures = 0
+        while True:
+            permit = await self.limits.enter(call)
+            if step.timer is not None:
+                step.timer.waited(permit.waited)
+            attempt = history.attempts(step.key) + 1
+            usd: float | None = None
+            tokens: int | None = None
+            trouble: CallError | None = None
+            try:
+                await self._intent(history, step, call, attempt)
+                answer = await _answered(send, call)
+                usd, tokens = answer.usd, answer.usage.total
+                await self._result(history, step, attempt, "ok", {"value": answer.to_json()}, usd=usd, tokens=tokens)
+                return answer
+            except CallError as error:
+                trouble = error
+                usd, tokens = (call.usd, call.tokens) if error.sent_whole else (None, None)
+                data = {"error": _described(error)}
+                outcome: Outcome = "failed" if error.outcome == "failed" else "error"
+                await self._result(history, step, attempt, outcome, data, usd=usd, tokens=tokens)
+            except asyncio.CancelledError:
+                usd, tokens = call.usd, call.tokens
+                raise
+            finally:
+                self.limits.leave(permit, usd=usd, tokens=tokens, error=trouble)
+            failures += 1
+            await self._wait_or_raise(step, trouble, failures)
+
+    async def _intent(self, history: History, step: Step, call: Call, attempt: int) -> None:
+        data = {"provider": call.provider, "protocol": call.protocol, "model": call.model, "request": call.body}
+        entry = self._entry("intent", history, step, attempt, data, usd=call.usd, tokens=call.tokens or 0)
+        await self._append([entry], history)
+
+    async def _wait_or_raise(self, step: Step, error: CallError, failures: int) -> None:
+        """Wait before the next attempt, or raise what the step comes to. The permit is given back already."""
+        if isinstance(error, ProviderStopped):
+            error.recorded = True
+            raise error
+        if error.outcome == "failed":
+            raise StepFailed(str(error), key=step.key, kind=type(error).__name__) from error
+        pause = self.retry.wait(failures, error.retry_after, random.random())
+        if pause is None:
+            raise StepOwed(f"{error} ({failures} attempts)", key=step.key, kind=type(error).__name__) from error
+        self._tell("step.retried", step.key, "error", None, None, {**_described(error), "wait": round(pause, 1)})
+        if error.retry_after:
+            return
+        if step.timer is not None:
+            step.timer.waited(pause)
+        await self.clock.sleep(pause)
+
+    # plans and voids: the only other entries, both about what is wanted
+
+    async def plan(self, data: Mapping[str, Any], blobs: Mapping[bytes, bytes]) -> None:
+        """Write or extend the plan. It is extended, never silently changed."""
+        await self._append([Entry("plan", ROOT, iso(self.clock.now()), data)], None, blobs)
+
+    async def void(self, prefixes: Iterable[str], why: str) -> None:
+        """Take every earlier entry under these prefixes out of account: one atomic entry for one command."""
+        data = {"prefixes": list(prefixes), "why": why}
+        await self._append([Entry("void", ROOT, iso(self.clock.now()), data)], None)
+
+    # appending
+
+    def _entry(
+        self, kind: Any, history: History, step: Step, attempt: int, data: Mapping[str, Any],
+        *, outcome: Outcome | None = None, usd: float | None = None, tokens: int | None = None,
+    ) -> Entry:  # fmt: skip
+        return Entry(
+            kind, step.key, iso(self.clock.now()), data, outcome, attempt, history.generation(step.key),
+            step.fingerprint if kind == "result" else None, usd, tokens,
+        )  # fmt: skip
+
+    async def _append(
+        self, entries: Sequence[Entry], history: History | None, blobs: Mapping[bytes, bytes] | None = None
+    ) -> None:
+        rows: list[Row] = []
+        contents = dict(blobs or {})
+        for entry in entries:
+            row, named = pack(entry)
+            rows.append(row)
+            contents.update(named)
+        landed, done = self._acks.expect()
+        self.journal.append(rows, contents, done)
+        await landed
+        if history is not None:
+            for row in rows:
+                history.add(row)
+
+    def _tell(
+        self, type_: str, key: Key, outcome: str, usd: float | None, tokens: int | None,
+        detail: Mapping[str, Any] | None = None,
+    ) -> None:  # fmt: skip
+        if self.listeners:
+            event = Event(type_, key, outcome, usd, tokens, detail)
+            for listener in self.listeners:
+                listener(event)
+
+
+class Peek(Recorder):
+    """The same verb without the doing: what is recorded is returned, what is not raises Missing. It never appends."""
+
+    def __init__(self, journal: Journal, clock: Clock, limits: Limits) -> None:
+        super().__init__(journal, clock, limits)
+        self.kept: list[Stored] = []
+
+    def _recall(self, kept: Stored) -> Any:
+        self.kept.append(kept)
+        return super()._recall(kept)
+
+    async def _run(self, history: History, step: Step) -> Any:
+        raise self._missing(history, step)
+
+    async def _send(self, history: History, step: Step, call: Call, send: Callable[[], Awaitable[Answer]]) -> Answer:
+        raise self._missing(history, step)
+
+    def _missing(self, history: History, step: Step) -> Missing:
+        kept = history.newest(step.key)
+        if kept is None:
+            return Missing(step.key, "not done yet")
+        older = unpack(kept.row, self.journal.blob, seq=kept.seq).fingerprint
+        if older is None or older.digest == step.fingerprint.digest:
+            return Missing(step.key, "error, owed again")
+        changes = step.fingerprint.changes(older.parts)
+        return Missing(step.key, f"{', '.join(changes)} changed", changes)
+
+    async def _append(self, *_: Any, **__: Any) -> None:
+        raise AssertionError("a peek never appends")
+
+
+async def _answered(send: Callable[[], Awaitable[Answer]], call: Call) -> Answer:
+    try:
+        return await send()
+    except (CallError, OnwardError):
+        raise
+    except Exception as error:
+        # A model that runs in this process can raise anything; it is the provider's trouble all the same.
+        raise CallTransient(f"{type(error).__name__}: {error}", provider=call.provider) from error
+
+
+def _outcome_of(error: Exception, own: Outcome) -> Outcome | None:
+    """What an exception makes of the step: the recorded outcome of what it called, or what its own failing means.
+
+    None: it is about the run, not the step (a lost lease, a damaged journal, a provider that was stopped before).
+    """
+    if isinstance(error, ProviderStopped):
+        return "error" if error.recorded else None
+    if isinstance(error, StepError | CallError):
+        return error.outcome  # type: ignore[return-value]
+    if isinstance(error, Refused):
+        return own
+    if isinstance(error, OnwardError):
+        return None
+    if isinstance(error, OSError) and error.errno == 28:
+        return "error"
+    return own
+
+
+def _described(error: BaseException) -> dict[str, Any]:
+    described: dict[str, Any] = {"reason": str(error)[:2000] or type(error).__name__, "kind": type(error).__name__}
+    if isinstance(error, CallError):
+        described["status"] = error.status
+    elif not isinstance(error, StepError | Refused):
+        described["trace"] = "".join(traceback.format_exception(error)[-3:])[-2000:]
+    return described

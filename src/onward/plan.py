@@ -1,0 +1,184 @@
+"""Remaining work = plan − journal, as arithmetic: no I/O, no clock.
+
+A run's plan is its axes (solvers, trials, the steps of one trial) and its ordered task ids. What is kept and what is
+owed is a fold over the heads of results; a trial has no status of its own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from hashlib import sha256
+from itertools import groupby
+from typing import Literal, NamedTuple
+
+from onward.keys import Key
+
+__all__ = ["STAGES", "Chunk", "Plan", "Result", "Shape", "Standing", "Voids", "fold", "order_digest", "seed_of", "standing"]
+
+STAGES = ("generate", "reduce", "parse", "score", "judge")
+Stage = Literal["generate", "reduce", "parse", "score", "judge"]
+
+Standing = Literal["settled", "owed", "unsure"]
+"""`unsure`: an upstream step is newer than what stands below it; only the fingerprints can tell (see `onward.once`)."""
+
+
+class Result(NamedTuple):
+    """The head of a key's newest result."""
+
+    key: str
+    seq: int
+    outcome: str
+    generation: int
+    fingerprint: str | None
+
+
+class Voids:
+    """Which entries are out of account. A void covers every earlier entry under its prefixes, children included."""
+
+    __slots__ = ("_marks", "count")
+
+    def __init__(self, entries: Iterable[tuple[int, Sequence[str]]] = ()) -> None:
+        self._marks: dict[str, list[int]] = {}
+        self.count = 0
+        for seq, prefixes in entries:
+            self.add(seq, prefixes)
+
+    def add(self, seq: int, prefixes: Sequence[str]) -> None:
+        """Take a void entry into account."""
+        self.count += 1
+        for prefix in prefixes:
+            self._marks.setdefault(prefix, []).append(seq)
+
+    def _covering(self, key: str) -> list[int]:
+        found = set(self._marks.get("", ()))
+        end = len(key)
+        while end > 0:
+            found.update(self._marks.get(key[:end], ()))
+            end = key.rfind("/", 0, end)
+        return sorted(found)
+
+    def generation(self, key: str) -> int:
+        """How many voids cover this key: the generation in which it is now."""
+        return len(self._covering(key)) if self._marks else 0
+
+    def since(self, key: str) -> int:
+        """The seq after which entries of this key count: that of the last void that covers it, else 0."""
+        covering = self._covering(key) if self._marks else []
+        return covering[-1] if covering else 0
+
+
+@dataclass(frozen=True, slots=True)
+class Shape:
+    """The planned steps of every trial: keys relative to the trial, stage by stage."""
+
+    samples: int = 1
+    reduce: bool = False
+    parse: bool = False
+    scores: tuple[str, ...] = ()
+    judges: tuple[str, ...] = ()
+
+    def steps(self, stage: str) -> tuple[str, ...]:
+        """Relative keys of one stage's steps."""
+        if stage == "generate":
+            return tuple(f"generate/{sample}" for sample in range(self.samples))
+        if stage == "score":
+            return tuple(Key.of("score", name) for name in self.scores)
+        if stage == "judge":
+            return tuple(Key.of("judge", name) for name in self.judges)
+        return (stage,) if getattr(self, stage) else ()
+
+    def until(self, stage: str | None) -> tuple[str, ...]:
+        """The stages to go through, in order, up to and including `stage` (all, if None)."""
+        last = len(STAGES) - 1 if stage is None else STAGES.index(stage)
+        return STAGES[: last + 1]
+
+
+@dataclass(frozen=True, slots=True)
+class Chunk:
+    """Some hundred tasks of the plan: their ids in order, which of them have no known answer, where their text is."""
+
+    ids: tuple[str, ...]
+    tasks: str
+    """The blob (hex digest) that holds the tasks, one JSON object a line."""
+    unscored: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What a run wants."""
+
+    solvers: tuple[str, ...]
+    trials: int
+    shape: Shape
+    chunks: tuple[Chunk, ...] = ()
+
+    def __len__(self) -> int:
+        return len(self.solvers) * self.trials * sum(len(chunk.ids) for chunk in self.chunks)
+
+    def task_ids(self) -> Iterator[str]:
+        """All task ids, in order."""
+        for chunk in self.chunks:
+            yield from chunk.ids
+
+    def trial_keys(self, chunk: Chunk) -> Iterator[tuple[str, str, Key]]:
+        """(solver, task id, key) of every trial of these tasks: task by task, so that a run has all solvers early."""
+        for task in chunk.ids:
+            for solver in self.solvers:
+                for trial in range(1, self.trials + 1):
+                    yield solver, task, Key.of(solver, task, str(trial))
+
+
+def standing(heads: Mapping[str, Result], shape: Shape, stages: Sequence[str], *, scored: bool = True) -> Standing:
+    """Where a trial stands, from the newest results under it (relative key → head, voided ones left out).
+
+    `ok`, `failed` and `timeout` are done; `error` and none are owed. Below a step that failed nothing is wanted.
+    """
+    newest = 0
+    doubtful = False
+    for stage in stages:
+        if stage == "score" and not scored:
+            continue
+        steps = shape.steps(stage)
+        if not steps:
+            continue
+        found = [heads.get(step) for step in steps]
+        done = [head for head in found if head is not None and head.outcome != "error"]
+        if len(done) < len(steps):
+            return "owed"
+        doubtful = doubtful or any(head.seq < newest for head in done)
+        if stage in ("generate", "reduce", "parse"):
+            if not any(head.outcome == "ok" for head in done):
+                break
+            newest = max(newest, *(head.seq for head in done))
+    return "unsure" if doubtful else "settled"
+
+
+def fold(heads: Iterable[Result], voids: Voids) -> Iterator[tuple[str, dict[str, Result]]]:
+    """Heads in key order → (trial key, relative key → head) for every trial that has any, voided ones left out."""
+
+    def trial_of(head: Result) -> str:
+        end = -1
+        for _ in range(3):
+            end = head.key.find("/", end + 1)
+        return head.key[:end]
+
+    for trial, group in groupby(heads, trial_of):
+        start = len(trial) + 1
+        if voids.count:
+            yield trial, {head.key[start:]: head for head in group if head.seq > voids.since(head.key)}
+        else:
+            yield trial, {head.key[start:]: head for head in group}
+
+
+def seed_of(*parts: str | int) -> int:
+    """A 31-bit seed from what identifies a draw: task, trial, sample, generation; never run, attempt or position."""
+    return int.from_bytes(sha256("\n".join(map(str, parts)).encode()).digest()[:4], "big") >> 1
+
+
+def order_digest(pairs: Iterable[tuple[str, str]]) -> str:
+    """32 hex characters over (task id, content digest) in order: what an ordered selection is."""
+    state = sha256(b"onward order 1\n")
+    for task, digest in pairs:
+        state.update(f"{task}\n{digest}\n".encode())
+    return state.hexdigest()[:32]
