@@ -1,0 +1,7 @@
+"""Memory: rows in, rows out, durable when acknowledged. One contract, several stores, one suite of tests for all."""
+
+from onward.journal.contract import Head, Holder, Journal, Newest, Problem, Stored, Sums
+from onward.journal.memory import MemoryJournal
+from onward.journal.sqlite import SqliteJournal
+
+__all__ = ["Head", "Holder", "Journal", "MemoryJournal", "Newest", "Problem", "SqliteJournal", "Stored", "Sums"]

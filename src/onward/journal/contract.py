@@ -111,7 +111,9 @@ class Journal(ABC):
     # writing
 
     @abstractmethod
-    def append(self, rows: Iterable[Row], blobs: Mapping[bytes, bytes], done: Callable[[BaseException | None], None]) -> None:
+    def append(
+        self, rows: Iterable[Row], blobs: Mapping[bytes, bytes], done: Callable[[BaseException | None], None]
+    ) -> None:
         """Append rows and blobs, all or none, after all that was appended before.
 
         Returns at once; `done` is called from another thread when they are durable (with None) or cannot be (with the
@@ -132,6 +134,11 @@ class Journal(ABC):
         finished.wait()
         if outcome:
             raise outcome[0]
+
+    @property
+    def low(self) -> bool:
+        """Whether the store has so little room left that no new call should start. Cheap enough to ask each time."""
+        return False
 
     # the lease
 

@@ -1,0 +1,320 @@
+"""A journal in one SQLite file, `journal.db` in the run's folder: the default."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+import threading
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from onward.entry import Row, blob_digest
+from onward.errors import Damaged, Fenced, OnwardError
+from onward.journal.blobs import shrunk, whole
+from onward.journal.contract import Head, Holder, Journal, Newest, Problem, Stored, Sums
+from onward.journal.database import NAME, Readers, belongs, connect, is_full, make, recognise, translated
+from onward.journal.lease import held_by
+from onward.journal.line import chained, depth_of, normal, origin_usd
+from onward.journal.place import inode_of, make_private, refuse_network
+from onward.journal.reading import newest, rows, sums
+from onward.journal.schema import migrate, pending
+from onward.journal.space import Space
+from onward.journal.verify import check
+from onward.journal.writer import Append, Writer
+
+__all__ = ["SqliteJournal"]
+
+_INSERT = "INSERT INTO entries VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+_LOG_LEAST, _LOG_MOST = 128 * 1024, 16 * 1024 * 1024
+"""The write-ahead log is emptied at a quarter of the database's size, within these bounds."""
+_LEASE = "SELECT token, held, since, host, boot, namespace, pid, started, heartbeat, inode, command FROM lease"
+_TAKE = """UPDATE lease SET held = 1, (token, since, host, boot, namespace, pid, started, heartbeat, inode, command)
+    = (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"""
+_LONG_BODY = 512
+_KNOWN = 65_536
+"""Blobs remembered as stored, so that a conversation's history is not looked up again with every turn."""
+
+
+class SqliteJournal(Journal):
+    """One run's journal. Many may read it at once, in any process; only the lease's holder writes.
+
+    `create` makes the folder and the file where they are missing. `network` allows a network file system.
+    """
+
+    def __init__(self, folder: str | os.PathLike[str], *, create: bool = False, network: bool = False) -> None:
+        self.folder = Path(folder)
+        self._path = self.folder / NAME
+        if create and not self._path.exists():
+            make_private(self.folder)
+            if not network:
+                refuse_network(self.folder)
+            make(self._path)
+        recognise(self._path)
+        if not network:
+            refuse_network(self.folder)
+        self._space = Space(self.folder)
+        self._readers = Readers(self._path)
+        self._writer = Writer(self._commit, f"onward-journal {self.folder.name}")
+        self._lock = threading.RLock()
+        """Held while the one connection that writes is in use."""
+        self._connection: sqlite3.Connection | None = None
+        self._token = 0
+        self._known: set[bytes] = set()
+        self._log_limit = 0
+        self._commits = 0
+        try:
+            with self._readers.reading() as connection:
+                pending(connection)
+        except BaseException:
+            self._readers.close()
+            raise
+
+    # reading
+
+    def rows(self, prefix: str = "", *, after: int = 0, kinds: Collection[str] = ()) -> Iterator[Stored]:
+        return rows(self._readers.reading, prefix, after, kinds)
+
+    def newest(self, depth: int) -> Iterator[Newest]:
+        return newest(self._readers.reading, depth)
+
+    def sums(self, prefix: str = "") -> Sums:
+        return sums(self._readers.reading, prefix)
+
+    def head(self) -> Head:
+        with self._readers.reading() as connection:
+            seq, chain = connection.execute("SELECT seq, chain FROM head").fetchone()
+        return Head(seq, chain.hex())
+
+    def blob(self, digest: bytes) -> bytes:
+        with self._readers.reading() as connection:
+            found = connection.execute("SELECT content FROM blobs WHERE digest = ?", (digest,)).fetchone()
+        if found is None:
+            raise Damaged(f"blob {digest.hex()} is not in the journal")
+        content = whole(found[0])
+        if blob_digest(content) != digest:
+            raise Damaged(f"blob {digest.hex()} is not what was stored")
+        return content
+
+    def check(self) -> Iterator[Problem]:
+        return check(self, self._readers.reading)
+
+    @property
+    def low(self) -> bool:
+        """Whether room on the disk is short, so that no new call should start."""
+        return self._space.low
+
+    # writing
+
+    @contextmanager
+    def _writing(self) -> Iterator[sqlite3.Connection]:
+        """A short transaction: committed at the end, or not at all."""
+        with self._lock:
+            try:
+                connection = self._open()
+                connection.execute("BEGIN IMMEDIATE")
+                try:
+                    yield connection
+                    connection.execute("COMMIT")
+                except BaseException:
+                    if connection.in_transaction:
+                        connection.execute("ROLLBACK")
+                    raise
+                self._empty_log(connection)
+            except sqlite3.Error as error:
+                raise translated(error, self._path) from error
+
+    def _open(self) -> sqlite3.Connection:
+        if self._connection is None:
+            connection = connect(self._path, mode="rw")
+            try:
+                belongs(connection, self._path)
+                migrate(connection)
+            except BaseException:
+                connection.close()
+                raise
+            self._connection = connection
+        return self._connection
+
+    def _empty_log(self, connection: sqlite3.Connection) -> None:
+        """Move the log into the database once it is large. A reader in the way only postpones it."""
+        try:
+            size = os.stat(f"{self._path}-wal").st_size
+            if size < max(self._log_limit, _LOG_LEAST):
+                return
+            limit = min(max(os.stat(self._path).st_size // 4, _LOG_LEAST), _LOG_MOST)
+            if size < max(limit, self._log_limit):
+                return
+            connection.execute("PRAGMA busy_timeout = 0")
+            busy = connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0]
+            self._log_limit = size + limit if busy else 0
+        except (OSError, sqlite3.Error):
+            self._log_limit = 0  # what was committed is safe in the log; the next commit tries again
+        finally:
+            with suppress(sqlite3.Error):
+                connection.execute("PRAGMA busy_timeout = 60000")
+
+    def append(
+        self, rows: Iterable[Row], blobs: Mapping[bytes, bytes], done: Callable[[BaseException | None], None]
+    ) -> None:
+        self._writer.put(Append(rows, blobs, done))
+
+    def _commit(self, group: list[Append]) -> list[BaseException | None]:
+        with self._lock:
+            try:
+                outcomes = self._transact(group)
+            except sqlite3.Error as error:
+                full = is_full(error) or self._space.free() < _LOG_LEAST
+                if not full or not self._space.give():
+                    raise translated(error, self._path) from error
+                outcomes = self._second_go(group)
+            self._commits += 1
+            if self._commits % 64 == 0:
+                self._space.keep()
+            return outcomes
+
+    def _second_go(self, group: list[Append]) -> list[BaseException | None]:
+        """What is paid for lands in the room that the reserve gave."""
+        try:
+            return self._transact(group)
+        except sqlite3.Error as error:
+            raise translated(error, self._path) from error
+
+    def _transact(self, group: list[Append]) -> list[BaseException | None]:
+        outcomes: list[BaseException | None] = []
+        stored: set[bytes] = set()
+        connection = self._open()
+        connection.execute("BEGIN IMMEDIATE")
+        try:
+            seq, chain = self._fence(connection)
+            for append in group:
+                connection.execute("SAVEPOINT one")
+                try:
+                    names = self._store(connection, append.blobs, stored)
+                    after = self._insert(connection, append, seq, chain)
+                except sqlite3.Error:
+                    raise
+                except Exception as error:  # noqa: BLE001 (the rows are the caller's iterator: anything may come out of it)
+                    connection.execute("ROLLBACK TO one")
+                    outcomes.append(error)
+                else:
+                    (seq, chain), stored = after, stored | names if names else stored
+                    outcomes.append(None)
+                connection.execute("RELEASE one")
+            connection.execute("UPDATE head SET seq = ?, chain = ?", (seq, chain))
+            connection.execute("COMMIT")
+        except BaseException:
+            with suppress(sqlite3.Error):
+                if connection.in_transaction:
+                    connection.execute("ROLLBACK")
+            raise
+        self._known |= stored
+        if len(self._known) > _KNOWN:
+            self._known = stored
+        self._empty_log(connection)
+        return outcomes
+
+    def _fence(self, connection: sqlite3.Connection) -> tuple[int, bytes]:
+        token, held, seq, chain = connection.execute("SELECT token, held, seq, chain FROM lease, head").fetchone()
+        if not self._token or token != self._token or not held:
+            raise Fenced(f"this process does not hold the lease of {self.folder}: nothing was written")
+        return seq, chain
+
+    def _store(self, connection: sqlite3.Connection, blobs: Mapping[bytes, bytes], stored: set[bytes]) -> set[bytes]:
+        fresh = [name for name in blobs if name not in self._known and name not in stored]
+        for name in fresh:
+            if not connection.execute("SELECT 1 FROM blobs WHERE digest = ?", (name,)).fetchone():
+                connection.execute("INSERT INTO blobs VALUES (?, ?)", (bytes(name), shrunk(blobs[name])))
+        return set(fresh)
+
+    def _insert(self, connection: sqlite3.Connection, append: Append, seq: int, chain: bytes) -> tuple[int, bytes]:
+        def lines() -> Iterator[tuple[object, ...]]:
+            nonlocal seq, chain
+            for given in append.draw():
+                row = normal(given)
+                seq, chain = seq + 1, chained(chain, row)
+                yield _line(seq, row, chain)
+
+        connection.executemany(_INSERT, lines())
+        return seq, chain
+
+    # the lease
+
+    def claim(self, holder: Holder, *, gone: Callable[[Holder], bool]) -> int:
+        here = inode_of(self.folder)
+        with self._writing() as connection:
+            token, held, since, *rest = connection.execute(_LEASE).fetchone()
+            if held:
+                other = Holder(*rest)
+                if other.inode == here and not gone(other):
+                    raise held_by(other, since)
+            connection.execute(
+                _TAKE,
+                (token + 1, holder.heartbeat, holder.host, holder.boot, holder.namespace, holder.pid, holder.started,
+                 holder.heartbeat, here, holder.command),
+            )  # fmt: skip
+        self._token = int(token) + 1
+        self._space.keep()
+        return self._token
+
+    def beat(self, now: float) -> None:
+        with self._writing() as connection:
+            self._fence(connection)
+            connection.execute("UPDATE lease SET heartbeat = ?", (now,))
+
+    def release(self) -> None:
+        self._writer.drain()
+        if not self._token:
+            return
+        with self._writing() as connection:
+            changed = connection.execute("UPDATE lease SET held = 0 WHERE held AND token = ?", (self._token,)).rowcount
+        self._token = 0
+        if changed:
+            self._space.drop()
+
+    def holder(self) -> Holder | None:
+        with self._readers.reading() as connection:
+            _, held, _, *rest = connection.execute(_LEASE).fetchone()
+        found = Holder(*rest) if held else None
+        return found if found is not None and found.inode == inode_of(self.folder) else None
+
+    # the mailbox
+
+    def post(self, message: str) -> None:
+        with self._writing() as connection:
+            connection.execute("INSERT INTO mailbox (message) VALUES (?)", (message,))
+
+    def poll(self) -> list[tuple[int, str]]:
+        with self._readers.reading() as connection:
+            return connection.execute("SELECT id, message FROM mailbox ORDER BY id").fetchall()
+
+    def clear(self, upto: int) -> None:
+        with self._writing() as connection:
+            self._fence(connection)
+            connection.execute("DELETE FROM mailbox WHERE id <= ?", (upto,))
+
+    def close(self) -> None:
+        self._writer.close()
+        self._readers.close()
+        with self._lock:
+            connection, self._connection = self._connection, None
+            if connection is not None:
+                with suppress(sqlite3.Error, OnwardError):
+                    connection.close()
+
+
+def _line(seq: int, row: Row, checksum: bytes) -> tuple[object, ...]:
+    kind, key, attempt, generation, outcome, print_, at, usd, tokens, body = row
+    stored: str | bytes = body
+    if len(body) >= _LONG_BODY:
+        small = shrunk(body.encode())
+        stored = small if len(small) < len(body) else body
+    digest: str | bytes | None = print_
+    if print_ is not None and len(print_) == 32:
+        with suppress(ValueError):
+            raw = bytes.fromhex(print_)
+            digest = raw if raw.hex() == print_ else print_
+    reused = origin_usd(row) if kind == "result" else None
+    return (
+        seq, kind, key, depth_of(key), attempt, generation, outcome, digest, at, usd, tokens, reused, checksum, stored,
+    )  # fmt: skip
