@@ -21,7 +21,7 @@ from onward.keys import Key
 from onward.once import Recorder, Step
 from onward.plan import seed_of
 
-__all__ = ["Answer", "Ask", "Call", "Context", "Message", "Meter", "Usage", "World"]
+__all__ = ["Answer", "Ask", "BlockingContext", "Call", "Context", "Message", "Meter", "Usage", "World", "trial_context"]
 
 _TICK = 5.0
 """Seconds of active time that a kill may forget."""
@@ -33,6 +33,8 @@ class World:
 
     recorder: Recorder
     ask: Ask
+    blob: Callable[[str], bytes]
+    """The content of a file of the run by its digest."""
     seed: int = 0
     on_text: Callable[[Key, str], None] | None = None
     """Told of each piece of text as it arrives, by the key of the call; None: calls are not streamed."""
@@ -112,15 +114,18 @@ class Context:
         world, history = self.world, self.history
         return Context(self.key / name, world, history, self.meter, self.seed, self.model, digest or self.parent)
 
-    async def once(
-        self, name: str, fingerprint: Fingerprint, body: Callable[[Context], Awaitable[Any]],
+    def child_path(self, path: str) -> Context:
+        """The context of a step below this one, by a path of names that need no escaping (`generate/0`)."""
+        key = Key(f"{self.key}/{path}")
+        return Context(key, self.world, self.history, self.meter, self.seed, self.model, self.parent)
+
+    async def run(
+        self, child: Context, fingerprint: Fingerprint, body: Callable[[], Awaitable[Any]],
         *, fails_as: Outcome = "failed", timed: bool = False,
     ) -> Any:  # fmt: skip
-        """A step below this one, by a path of its own making (`generate/0`), with an explicit fingerprint."""
-        below = Context(
-            Key(f"{self.key}/{name}"), self.world, self.history, self.meter, self.seed, self.model, fingerprint.digest
-        )
-        step = Step(below.key, fingerprint, lambda: body(below), fails_as, self.meter if timed else None)
+        """The verb, for a step below this one with a fingerprint of its own (`fails_as`: see `onward.once.Step`)."""
+        child.parent = fingerprint.digest
+        step = Step(child.key, fingerprint, body, fails_as, self.meter if timed else None)
         return await self.world.recorder.once(self.history, step)
 
     async def step(
@@ -193,6 +198,28 @@ class Context:
     def sample_seed(self, *parts: str | int) -> int:
         """A seed for a draw below this key, in its present generation."""
         return seed_of(self.world.seed, *parts, self.history.generation(self.key))
+
+
+class BlockingContext:
+    """The Context of a sync function, which runs in a thread: `ask` and `step` wait for their result."""
+
+    def __init__(self, ctx: Context, loop: asyncio.AbstractEventLoop) -> None:
+        self._ctx, self._loop = ctx, loop
+        self.key, self.seed, self.model = ctx.key, ctx.seed, ctx.model
+
+    def ask(self, messages: str | Sequence[Message], **options: Any) -> Answer:
+        """See `Context.ask`."""
+        return asyncio.run_coroutine_threadsafe(self._ctx.ask(messages, **options), self._loop).result()
+
+    def step(self, name: str, body: Callable[..., Any], *, key: str | None = None, depends: Any = None) -> Any:
+        """See `Context.step`; the body runs in a thread of its own, and is sync too."""
+
+        async def run(below: Context) -> Any:
+            arguments = (BlockingContext(below, self._loop),) if _takes_context(body) else ()
+            return await asyncio.to_thread(body, *arguments)
+
+        steps = self._ctx.step(name, run, key=key, depends=depends)
+        return asyncio.run_coroutine_threadsafe(steps, self._loop).result()
 
 
 def _takes_context(body: Callable[..., Any]) -> bool:

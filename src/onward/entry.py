@@ -25,7 +25,7 @@ from onward.errors import Damaged
 from onward.fingerprint import Fingerprint
 from onward.keys import Key
 
-__all__ = ["Entry", "Kind", "Outcome", "Row", "blob_digest", "pack", "pack_value", "unpack", "unpack_value"]
+__all__ = ["BlobRef", "Entry", "Kind", "Outcome", "Row", "blob_digest", "pack", "pack_value", "unpack", "unpack_value"]
 
 Kind = Literal["plan", "intent", "result", "served", "void"]
 Outcome = Literal["ok", "failed", "timeout", "error"]
@@ -36,6 +36,12 @@ _LONG_JSON = 512
 """The same for a list or object (tool definitions, say) by the length of its packed text."""
 _HISTORIES = frozenset({"messages", "input", "contents"})
 """Fields in which the wire protocols repeat the conversation so far (Chat and Messages, Responses, Gemini)."""
+
+
+class BlobRef(str):
+    """A blob's digest in hex, as a value: it stays a reference when the entry is read, and `verify` follows it."""
+
+    __slots__ = ()
 
 
 class Row(NamedTuple):
@@ -123,6 +129,8 @@ def _shrink(value: Any, blobs: Blobs) -> Any:
             packed = {"$plain": packed}
     elif kind is list or kind is tuple:
         packed = [_shrink(item, blobs) for item in value]
+    elif kind is BlobRef:
+        return {"$blob": str(value)}
     else:
         return value
     if len(packed) < 8:
@@ -152,6 +160,8 @@ def _grow(value: Any, fetch: Callable[[bytes], bytes]) -> Any:
         return _grow(json.loads(fetch(bytes.fromhex(value["$json"]))), fetch)
     if "$chain" in value:
         return _unchain(value, fetch)
+    if "$blob" in value:
+        return BlobRef(value["$blob"])
     if "$plain" in value:
         value = value["$plain"]
     return {name: _grow(item, fetch) for name, item in value.items()}

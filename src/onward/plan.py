@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
 from itertools import groupby
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 from onward.keys import Key
 
@@ -88,6 +88,13 @@ class Shape:
             return tuple(Key.of("judge", name) for name in self.judges)
         return (stage,) if getattr(self, stage) else ()
 
+    def to_json(self) -> dict[str, Any]:
+        """The form in a plan entry."""
+        return {
+            "samples": self.samples, "reduce": self.reduce, "parse": self.parse,
+            "scores": list(self.scores), "judges": list(self.judges),
+        }  # fmt: skip
+
     def until(self, stage: str | None) -> tuple[str, ...]:
         """The stages to go through, in order, up to and including `stage` (all, if None)."""
         last = len(STAGES) - 1 if stage is None else STAGES.index(stage)
@@ -112,6 +119,20 @@ class Plan:
     trials: int
     shape: Shape
     chunks: tuple[Chunk, ...] = ()
+
+    @classmethod
+    def read(cls, entries: Sequence[Mapping[str, Any]]) -> Plan:
+        """The plan that plan entries hold: the first says all, later ones add chunks of tasks (or steps)."""
+        first = entries[0]
+        shape, chunks = first["shape"], []
+        for data in entries:
+            shape = data.get("shape", shape)
+            chunks += [
+                Chunk(tuple(chunk["ids"]), str(chunk["tasks"]), frozenset(chunk.get("unscored", ())))
+                for chunk in data.get("chunks", ())
+            ]
+        shape = {name: tuple(value) if isinstance(value, list) else value for name, value in shape.items()}
+        return cls(tuple(first["solvers"]), first["trials"], Shape(**shape), tuple(chunks))
 
     def __len__(self) -> int:
         return len(self.solvers) * self.trials * sum(len(chunk.ids) for chunk in self.chunks)

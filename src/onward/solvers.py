@@ -1,0 +1,117 @@
+"""What is under test: a model with a prompt, or a Python function. As data: a name, what it depends on, how it solves."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import inspect
+import re
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from onward.context import BlockingContext, Context
+from onward.errors import StepFailed
+from onward.fingerprint import digest_of
+from onward.functions import Function
+from onward.tasks import Task
+
+__all__ = ["Solver", "function_solver", "model_solver", "rendered"]
+
+_FIELD = re.compile(r"\{([A-Za-z_][\w.]*)\}")
+
+
+@dataclass(frozen=True, slots=True)
+class Solver:
+    """A solver as stages see it. `parts` are digests of what its answers depend on, by name."""
+
+    name: str
+    parts: Mapping[str, str]
+    solve: Callable[[Context, Task], Awaitable[Any]]
+    """Gives `{"output": text or JSON}`, or raises: its own exception is the solver's failure."""
+
+
+def rendered(template: str, task: Task) -> str:
+    """A prompt with `{input}`, `{id}` and `{FIELD}` or `{metadata.FIELD}` filled in; other braces are left alone."""
+
+    def fill(found: re.Match[str]) -> str:
+        name = found[1]
+        if name == "input":
+            return task.input if isinstance(task.input, str) else str(task.input)
+        if name == "id":
+            return task.id
+        value = task.metadata.get(name.removeprefix("metadata."))
+        return found[0] if value is None else str(value)
+
+    return _FIELD.sub(fill, template)
+
+
+def _messages(prompt: str | None, task: Task, parts: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """A prompt that names `{input}` is the whole question; one that does not is the system message above it."""
+    if isinstance(task.input, list):
+        system = [{"role": "system", "content": rendered(prompt, task)}] if prompt else []
+        return [*system, *task.input]
+    text = task.input if isinstance(task.input, str) else str(task.input)
+    if prompt is not None and "{input}" in prompt:
+        messages, text = [], rendered(prompt, task)
+    else:
+        messages = [{"role": "system", "content": rendered(prompt, task)}] if prompt else []
+    content: Any = text if not parts else [{"type": "text", "text": text}, *parts]
+    return [*messages, {"role": "user", "content": content}]
+
+
+def _attached(ctx: Context, task: Task) -> list[dict[str, Any]]:
+    parts: list[dict[str, Any]] = []
+    for file in task.files:
+        content = ctx.world.blob(file.digest)
+        kind = file.media_type
+        if kind.startswith("image/"):
+            parts.append({"type": "image", "media_type": kind, "data": base64.b64encode(content).decode()})
+        elif kind.startswith("text/") or kind in ("application/json", "application/xml"):
+            text = content.decode("utf-8", "replace")
+            parts.append({"type": "text", "text": f"Attached file {file.name}:\n{text}"})
+        else:
+            data = base64.b64encode(content).decode()
+            parts.append({"type": "file", "name": file.name, "media_type": kind, "data": data})
+    return parts
+
+
+def model_solver(name: str, model: str, prompt: str | None, params: Mapping[str, Any], *, seeded: bool = True) -> Solver:
+    """One call to a model per sample. `params` go into the request; a seed does too, unless `seeded` is off."""
+    parts = {
+        "model": digest_of(model),
+        "prompt": digest_of(prompt),
+        "params": digest_of([dict(params), seeded]),
+    }
+
+    async def solve(ctx: Context, task: Task) -> Any:
+        sampled = {**params, "seed": ctx.seed} if seeded and "seed" not in params else params
+        answer = await ctx.ask(_messages(prompt, task, _attached(ctx, task) if task.files else []), model=model, **sampled)
+        if answer.finish == "refused":
+            raise StepFailed("the model refused", kind="Refused")
+        return {"output": answer.text}
+
+    return Solver(name, parts, solve)
+
+
+def function_solver(name: str, function: Function, model: str = "") -> Solver:
+    """A Python function of (ctx, task), sync or async, that returns its output (text or JSON).
+
+    A sync function runs in a thread and is given a Context whose `ask` and `step` wait.
+    """
+    parts = {"code": digest_of(function.identity), "model": digest_of(model)}
+    call = function.call
+    is_async = inspect.iscoroutinefunction(call) or inspect.iscoroutinefunction(getattr(call, "func", None))
+
+    async def solve(ctx: Context, task: Task) -> Any:
+        ctx.model = model
+        if is_async:
+            value = await call(ctx, task)
+        else:
+            loop = asyncio.get_running_loop()
+            value = await asyncio.to_thread(call, BlockingContext(ctx, loop), task)
+            if inspect.isawaitable(value):
+                value = await value
+        return value if isinstance(value, dict) and "output" in value else {"output": value}
+
+    return Solver(name, parts, solve)

@@ -1,0 +1,217 @@
+"""generate → reduce → parse → score → judge, as data. A new stage is one function and a line in `PIPELINE`.
+
+Each stage is a function of (context of the trial, what is wanted, what the trial has so far). It says *what* is to be
+done; whether it is done already is the verb's business. Below a step that failed nothing runs, and the score is 0.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from onward.context import Context
+from onward.errors import StepError, StepFailed, StepTimeout
+from onward.fingerprint import Fingerprint, digest_of
+from onward.functions import Function
+from onward.plan import STAGES, Shape
+from onward.reducers import Candidate
+from onward.scorers import Score, judging_messages, verdict
+from onward.solvers import Solver
+from onward.tasks import Task
+
+__all__ = ["PIPELINE", "Judge", "Stages", "Work", "trial"]
+
+
+@dataclass(frozen=True, slots=True)
+class Judge:
+    """A model that grades by a rubric."""
+
+    name: str
+    model: str
+    rubric: str
+    params: Mapping[str, Any]
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        """What its grades depend on."""
+        return {"judge": 1, "model": self.model, "rubric": self.rubric, "params": dict(self.params)}
+
+
+@dataclass(frozen=True, slots=True)
+class Stages:
+    """What every trial of a run goes through. The digests are made once, since every trial needs them."""
+
+    samples: int = 1
+    reducer: Function | None = None
+    parser: Function | None = None
+    scorers: Mapping[str, Function] = field(default_factory=dict)
+    judges: Sequence[Judge] = ()
+    digests: Mapping[str, str] = field(default_factory=dict)
+
+    @classmethod
+    def of(
+        cls, samples: int, reducer: Function | None, parser: Function | None, scorers: Mapping[str, Function],
+        judges: Sequence[Judge],
+    ) -> Stages:  # fmt: skip
+        """The stages with the digests of their functions."""
+        digests = {f"score/{name}": digest_of(scorer.identity) for name, scorer in scorers.items()}
+        digests |= {f"judge/{judge.name}": digest_of(judge.identity) for judge in judges}
+        digests["parse"] = digest_of(parser.identity if parser else None)
+        digests["reduce"] = digest_of(reducer.identity if reducer else None)
+        return cls(samples, reducer, parser, scorers, judges, digests)
+
+    @property
+    def shape(self) -> Shape:
+        """The steps of every trial, for the plan."""
+        names = tuple(judge.name for judge in self.judges)
+        return Shape(self.samples, self.reducer is not None, self.parser is not None, tuple(self.scorers), names)
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """One trial: this solver on this task, through these stages."""
+
+    task: Task
+    task_digest: str
+    solver: Solver
+    trial: str
+    stages: Stages
+
+
+@dataclass(slots=True)
+class State:
+    """What a trial has so far."""
+
+    candidates: list[Candidate] = field(default_factory=list)
+    output: Any = None
+    answer: Any = None
+    scores: dict[str, Any] = field(default_factory=dict)
+
+
+Stage = Callable[[Context, Work, State], Awaitable[None]]
+
+
+async def generate(ctx: Context, work: Work, state: State) -> None:
+    """Every sample; those that failed are left out and counted. All failed: the trial has failed."""
+    wanted = range(work.stages.samples)
+    if work.stages.samples == 1:
+        state.output = await _sample(ctx, work, 0)
+        state.candidates = [Candidate(0, state.output)]
+        return
+    found = await asyncio.gather(*(_sample(ctx, work, sample) for sample in wanted), return_exceptions=True)
+    failure: StepError | None = None
+    for sample, value in enumerate(found):
+        if isinstance(value, StepFailed | StepTimeout):
+            failure = failure or value
+            state.candidates.append(Candidate(sample, None, failed=True))
+        elif isinstance(value, BaseException):
+            raise value
+        else:
+            state.candidates.append(Candidate(sample, value))
+    if failure is not None and all(candidate.failed for candidate in state.candidates):
+        raise failure
+    state.output = next(candidate.output for candidate in state.candidates if not candidate.failed)
+
+
+async def _sample(ctx: Context, work: Work, sample: int) -> Any:
+    name = f"generate/{sample}"
+    child = ctx.child_path(name)
+    child.seed = child.sample_seed(work.task.id, work.trial, sample)
+    digests = {**work.solver.parts, "task": work.task_digest, "seed": digest_of(child.seed)}
+    fingerprint = Fingerprint.join(digests)
+    value = await ctx.run(child, fingerprint, lambda: work.solver.solve(child, work.task), timed=True)
+    return value["output"]
+
+
+async def reduce(ctx: Context, work: Work, state: State) -> None:
+    """One candidate out of several."""
+    reducer = work.stages.reducer
+    if reducer is None:
+        return
+    parts = {
+        "reducer": work.stages.digests["reduce"],
+        "parser": work.stages.digests["parse"],
+        "samples": digest_of([[c.sample, c.output, c.failed] for c in state.candidates]),
+    }
+
+    async def body() -> Any:
+        return reducer.call([_parsed(work, candidate) for candidate in state.candidates], work.task)
+
+    value = await ctx.run(ctx.child_path("reduce"), Fingerprint.join(parts), body, fails_as="error")
+    state.output = value["output"]
+
+
+def _parsed(work: Work, candidate: Candidate) -> Candidate:
+    """A candidate with what the parser makes of it; one that cannot be parsed has failed."""
+    parser = work.stages.parser
+    if candidate.failed or parser is None:
+        return Candidate(candidate.sample, candidate.output, candidate.output, failed=candidate.failed)
+    try:
+        return Candidate(candidate.sample, candidate.output, parser.call(candidate.output))
+    except StepFailed:
+        return Candidate(candidate.sample, candidate.output, failed=True)
+
+
+async def parse(ctx: Context, work: Work, state: State) -> None:
+    """The answer in the output; an output that cannot be parsed is the solver's failure."""
+    parser = work.stages.parser
+    if parser is None:
+        state.answer = state.output
+        return
+    parts = {"parser": work.stages.digests["parse"], "output": digest_of(state.output)}
+
+    async def body() -> Any:
+        return parser.call(state.output)
+
+    state.answer = await ctx.run(ctx.child_path("parse"), Fingerprint.join(parts), body)
+
+
+async def score(ctx: Context, work: Work, state: State) -> None:
+    """Every scorer. A task without a known answer is not scored; a scorer that breaks is an error of ours."""
+    if work.task.target is None:
+        return
+    for name, scorer in work.stages.scorers.items():
+        step = f"score/{name}"
+        parts = {"scorer": work.stages.digests[step], "answer": digest_of(state.answer), "task": work.task_digest}
+
+        async def body(scorer: Function = scorer) -> Any:
+            return Score.of(scorer.call(state.answer, work.task)).to_json()
+
+        value = await ctx.run(ctx.child_path(step), Fingerprint.join(parts), body, fails_as="error")
+        state.scores[name] = value
+
+
+async def judge(ctx: Context, work: Work, state: State) -> None:
+    """Every judge, each asking its model by calls that are steps below it. Its trouble is an error of ours."""
+    for grader in work.stages.judges:
+        step = f"judge/{grader.name}"
+        parts = {"judge": work.stages.digests[step], "output": digest_of(state.output), "task": work.task_digest}
+        child = ctx.child_path(step)
+
+        async def body(grader: Judge = grader, child: Context = child) -> Any:
+            messages = judging_messages(grader.rubric, work.task, state.output)
+            answer = await child.ask(messages, model=grader.model, **grader.params)
+            return verdict(answer.text).to_json()
+
+        state.scores[grader.name] = await ctx.run(child, Fingerprint.join(parts), body, fails_as="error")
+
+
+PIPELINE: Mapping[str, Stage] = {
+    "generate": generate,
+    "reduce": reduce,
+    "parse": parse,
+    "score": score,
+    "judge": judge,
+}
+
+
+async def trial(ctx: Context, work: Work, until: str | None = None) -> State:
+    """One trial, through the stages up to `until`. Raises what the first unfinished step ends with."""
+    state = State()
+    for name in STAGES:
+        await PIPELINE[name](ctx, work, state)
+        if name == until:
+            break
+    return state
