@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from onward.gateway.protocols import chat
+from onward.gateway.protocols import chat, gemini, messages, responses
 from onward.gateway.protocols.wire import Assembly, Malformed, Reported, Wire
 
 __all__ = ["PROTOCOLS", "Assembly", "Malformed", "Reported", "Wire"]
 
-PROTOCOLS: Mapping[str, Wire] = {"chat": chat}
+PROTOCOLS: Mapping[str, Wire] = {"chat": chat, "responses": responses, "messages": messages, "gemini": gemini}
 """`chat`, `responses`, `messages`, `gemini`."""

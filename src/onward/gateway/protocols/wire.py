@@ -44,8 +44,10 @@ class Reported(Exception):
 class Assembly(Protocol):
     """Turns the events of a stream into the response that would have come without streaming."""
 
-    done: bool
-    """Whether the format's terminal event has been seen."""
+    @property
+    def done(self) -> bool:
+        """Whether the format's terminal event has been seen."""
+        ...
 
     def feed(self, event: Event) -> str:
         """Takes the next event; the text that it adds. Raises Malformed, Reported."""
@@ -145,7 +147,7 @@ def arguments_of(text: Any) -> Any:
     if isinstance(text, Mapping):
         return dict(text)
     try:
-        found = json.loads(text or "{}")
+        found = _decode(text or "{}")
     except (ValueError, RecursionError, TypeError):
         found = None
     return found if isinstance(found, dict) else {"_text": text}
