@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
 from dataclasses import replace
 from difflib import get_close_matches
 from typing import Any, NoReturn, Protocol
@@ -16,6 +17,7 @@ from onward.errors import CallTransient, UsageError
 from onward.gateway.bounds import input_bound
 from onward.gateway.faults import failure, reported
 from onward.gateway.inprocess import Function, PythonModel, ask_python
+from onward.gateway.local import LocalModel
 from onward.gateway.prices import Prices
 from onward.gateway.protocols import PROTOCOLS, Malformed, Reported, Wire
 from onward.gateway.protocols.wire import compact, load, whole
@@ -32,8 +34,12 @@ class Served(Protocol):
     window: int
     """Most tokens of a request and its answer together."""
 
-    async def base_url(self) -> str:
-        """Its address, with the version; starts it if it does not run. Raises UsageError, CallTransient."""
+    def check(self, model: str) -> object:
+        """Raises UsageError where it does not have this model."""
+        ...
+
+    def turn(self, model: str) -> AbstractAsyncContextManager[str]:
+        """Starts it if it does not run, waits for its slot, gives its base URL. Raises UsageError, CallTransient."""
         ...
 
     async def stop(self) -> None:
@@ -45,7 +51,8 @@ class Gateway:
     """Implements `context.Ask`.
 
     `providers`: those that may be used, by name (default: the known ones, without keys). `models`: functions for the
-    provider `python`. `local`: the server behind the provider `local`. `upstream`: the connections.
+    provider `python`. `local`: the server behind the provider `local`, unless that provider was given an address of
+    its own. `upstream`: the connections. One gateway serves one event loop.
     """
 
     def __init__(
@@ -60,7 +67,7 @@ class Gateway:
         self._providers = dict(providers)
         self._models: dict[str, PythonModel] = {}
         self._prices = prices or Prices()
-        self._local = local
+        self._local = local or LocalModel()
         self._upstream = upstream or Upstream()
         for name, model in (models or {}).items():
             self.register(name, model)
@@ -82,6 +89,8 @@ class Gateway:
             raise unknown_provider(vendor, [*self._providers, "python"])
         if provider.key_name and not provider.key:
             raise UsageError(f"No key for {vendor}: set {provider.key_name} (or put it in .env)")
+        if self._is_ours(provider):
+            self._local.check(name)
         wire = PROTOCOLS[provider.protocol]
         body = wire.body(name, messages, params)
         for field, other in provider.renames.items():
@@ -109,9 +118,9 @@ class Gateway:
     ) -> tuple[int | None, float | None]:
         text = _encoded(body)
         most_in, most_out = input_bound(body, text, messages), wire.largest_output(body)
-        if provider.name == "local" and self._local:
+        if self._is_ours(provider):
             most = self._local.window
-            return min(most, most_in + (most if most_out is None else most_out)), self._usd(provider, model, most, 0)
+            return min(most, most_in + (most if most_out is None else most_out)), self._usd(provider, model, most, most)
         window = self._prices.window(provider.name, model)
         if window:
             most_in = min(most_in, window)
@@ -128,8 +137,15 @@ class Gateway:
         """Send it once; streams when `on_text` is given, with the same answer. Raises CallError (see `faults`)."""
         if call.protocol == "python":
             return await self._send_python(call, on_text)
-        wire, provider = PROTOCOLS[call.protocol], await self._provider(call)
-        stream = on_text is not None
+        provider = self._providers[call.provider]
+        if not self._is_ours(provider):
+            return await self._exchange(provider, call, on_text)
+        async with self._local.turn(call.model) as url:
+            # Always streamed: a small machine may need minutes for a long answer, and its bytes tell that it works.
+            return await self._exchange(replace(provider, base_url=url), call, on_text or _unheard)
+
+    async def _exchange(self, provider: Provider, call: Call, on_text: Callable[[str], None] | None) -> Answer:
+        wire, stream = PROTOCOLS[call.protocol], on_text is not None
         payload = _encoded(wire.delivered(call.body, stream))
         headers = wire.headers(provider.key) if provider.key else wire.headers("")
         try:
@@ -160,17 +176,17 @@ class Gateway:
             answer = replace(answer, usd=answer.usd or price)
         return answer
 
-    async def _provider(self, call: Call) -> Provider:
-        provider = self._providers[call.provider]
-        if call.provider == "local" and self._local:
-            return replace(provider, base_url=await self._local.base_url())
-        return provider
+    def _is_ours(self, provider: Provider) -> bool:
+        return provider.name == "local" and provider.base_url == PROVIDERS["local"].base_url
 
     async def close(self) -> None:
         """Close connections, and the local server if it was started."""
         await self._upstream.close()
-        if self._local:
-            await self._local.stop()
+        await self._local.stop()
+
+
+def _unheard(text: str) -> None:
+    """Streamed for the sake of its bytes."""
 
 
 def _encoded(body: Mapping[str, Any]) -> bytes:
