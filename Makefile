@@ -40,8 +40,10 @@ lint: $(VENV)/.dev
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-logo
 
-test: $(VENV)/.model lint
-	$(BIN)/python -m pytest $(ARGS)
+# Both are run, whatever the first one says; the tests' own summary comes last.
+test: $(VENV)/.model
+	@$(MAKE) --no-print-directory lint; lint=$$?; $(BIN)/python -m pytest $(ARGS); tests=$$?; \
+	[ $$lint = 0 ] || echo "make lint failed: see above"; [ $$lint = 0 ] && [ $$tests = 0 ]
 
 check: test
 
