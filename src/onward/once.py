@@ -12,8 +12,9 @@ import asyncio
 import random
 import traceback
 from collections import deque
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any, NamedTuple, Protocol
 
 from onward.clock import Clock, iso
@@ -81,6 +82,24 @@ class Missing(Exception):
     def __init__(self, key: Key, why: str, changes: Sequence[str] = ()) -> None:
         super().__init__(f"{key}: {why}")
         self.key, self.why, self.changes = key, why, list(changes)
+        self.others: list[Missing] = []
+        """Further steps of the same trial that are owed."""
+
+
+class _Both(Mapping[bytes, bytes]):
+    """Two sets of blobs as one, the second perhaps made as it is read."""
+
+    def __init__(self, first: Mapping[bytes, bytes], second: Mapping[bytes, bytes]) -> None:
+        self._first, self._second = first, second
+
+    def __getitem__(self, name: bytes) -> bytes:
+        return self._first[name] if name in self._first else self._second[name]
+
+    def __iter__(self) -> Iterator[bytes]:
+        return chain(self._first, self._second)
+
+    def __len__(self) -> int:
+        return len(self._first) + len(self._second)
 
 
 class _Acknowledgements:
@@ -242,9 +261,17 @@ class Recorder:
 
     # plans and voids: the only other entries, both about what is wanted
 
-    async def plan(self, data: Mapping[str, Any], blobs: Mapping[bytes, bytes]) -> None:
-        """Write or extend the plan. It is extended, never silently changed."""
-        await self._append([Entry("plan", ROOT, iso(self.clock.now()), data)], None, blobs)
+    async def plan(
+        self, data: Mapping[str, Any], blobs: Mapping[bytes, bytes], taken_over: Iterable[Row] = ()
+    ) -> None:
+        """Write or extend the plan, with what is taken over from other runs: all in one transaction.
+
+        A plan is extended, never silently changed. `taken_over` and `blobs` are drawn from as they are written.
+        """
+        row, named = pack(Entry("plan", ROOT, iso(self.clock.now()), data))
+        landed, done = self._acks.expect()
+        self.journal.append(chain([row], taken_over), _Both(named, blobs), done)
+        await landed
 
     async def void(self, prefixes: Iterable[str], why: str) -> None:
         """Take every earlier entry under these prefixes out of account: one atomic entry for one command."""
@@ -262,11 +289,9 @@ class Recorder:
             step.fingerprint if kind == "result" else None, usd, tokens,
         )  # fmt: skip
 
-    async def _append(
-        self, entries: Sequence[Entry], history: History | None, blobs: Mapping[bytes, bytes] | None = None
-    ) -> None:
+    async def _append(self, entries: Sequence[Entry], history: History | None) -> None:
         rows: list[Row] = []
-        contents = dict(blobs or {})
+        contents: dict[bytes, bytes] = {}
         for entry in entries:
             row, named = pack(entry)
             rows.append(row)

@@ -15,6 +15,7 @@ from typing import Any
 from onward.entry import Entry, unpack
 from onward.errors import Damaged, NotThere, OnwardError, UsageError
 from onward.fingerprint import digest_of
+from onward.keys import Key
 from onward.journal import Journal, SqliteJournal
 from onward.plan import Chunk, Plan, Result, Standing, Voids, fold, standing
 from onward.tasks import Task
@@ -70,7 +71,7 @@ class Run:
     def standings(self, until: str | None = None) -> dict[str, Standing]:
         """Where each trial stands that has any result; trials that are not in it are owed whole."""
         stages = self.plan.shape.until(until)
-        unscored = frozenset[str]().union(*(chunk.unscored for chunk in self.plan.chunks))
+        unscored = {Key.of(task) for chunk in self.plan.chunks for task in chunk.unscored}
         found: dict[str, Standing] = {}
         for trial, heads in fold(self.heads(), self.voids):
             scored = not unscored or trial.split("/", 2)[1] not in unscored

@@ -7,7 +7,7 @@ done; whether it is done already is the verb's business. Below a step that faile
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -15,9 +15,12 @@ from onward.context import Context
 from onward.errors import StepError, StepFailed, StepTimeout
 from onward.fingerprint import Fingerprint, digest_of
 from onward.functions import Function
+from onward.once import Missing
+from onward.parsers import parse as parsed
 from onward.plan import STAGES, Shape
 from onward.reducers import Candidate
-from onward.scorers import Score, judging_messages, verdict
+from onward.scorers import score as scored
+from onward.scorers.judge import judging_messages, verdict
 from onward.solvers import Solver
 from onward.tasks import Task
 
@@ -149,7 +152,7 @@ def _parsed(work: Work, candidate: Candidate) -> Candidate:
     if candidate.failed or parser is None:
         return Candidate(candidate.sample, candidate.output, candidate.output, failed=candidate.failed)
     try:
-        return Candidate(candidate.sample, candidate.output, parser.call(candidate.output))
+        return Candidate(candidate.sample, candidate.output, parsed(parser, candidate.output))
     except StepFailed:
         return Candidate(candidate.sample, candidate.output, failed=True)
 
@@ -163,39 +166,62 @@ async def parse(ctx: Context, work: Work, state: State) -> None:
     parts = {"parser": work.stages.digests["parse"], "output": digest_of(state.output)}
 
     async def body() -> Any:
-        return parser.call(state.output)
+        return parsed(parser, state.output)
 
     state.answer = await ctx.run(ctx.child_path("parse"), Fingerprint.join(parts), body)
 
 
 async def score(ctx: Context, work: Work, state: State) -> None:
     """Every scorer. A task without a known answer is not scored; a scorer that breaks is an error of ours."""
-    if work.task.target is None:
-        return
-    for name, scorer in work.stages.scorers.items():
-        step = f"score/{name}"
-        parts = {"scorer": work.stages.digests[step], "answer": digest_of(state.answer), "task": work.task_digest}
+    if work.task.target is not None:
+        await _all(_score(ctx, work, state, name, scorer) for name, scorer in work.stages.scorers.items())
 
-        async def body(scorer: Function = scorer) -> Any:
-            return Score.of(scorer.call(state.answer, work.task)).to_json()
 
-        value = await ctx.run(ctx.child_path(step), Fingerprint.join(parts), body, fails_as="error")
-        state.scores[name] = value
+async def _score(ctx: Context, work: Work, state: State, name: str, scorer: Function) -> None:
+    step = f"score/{name}"
+    parts = {"scorer": work.stages.digests[step], "answer": digest_of(state.answer), "task": work.task_digest}
+
+    async def body() -> Any:
+        return scored(scorer, state.answer, work.task).to_json()
+
+    state.scores[name] = await ctx.run(ctx.child_path(step), Fingerprint.join(parts), body, fails_as="error")
 
 
 async def judge(ctx: Context, work: Work, state: State) -> None:
     """Every judge, each asking its model by calls that are steps below it. Its trouble is an error of ours."""
-    for grader in work.stages.judges:
-        step = f"judge/{grader.name}"
-        parts = {"judge": work.stages.digests[step], "output": digest_of(state.output), "task": work.task_digest}
-        child = ctx.child_path(step)
+    await _all(_judge(ctx, work, state, grader) for grader in work.stages.judges)
 
-        async def body(grader: Judge = grader, child: Context = child) -> Any:
-            messages = judging_messages(grader.rubric, work.task, state.output)
-            answer = await child.ask(messages, model=grader.model, **grader.params)
-            return verdict(answer.text).to_json()
 
-        state.scores[grader.name] = await ctx.run(child, Fingerprint.join(parts), body, fails_as="error")
+async def _judge(ctx: Context, work: Work, state: State, grader: Judge) -> None:
+    step = f"judge/{grader.name}"
+    parts = {"judge": work.stages.digests[step], "output": digest_of(state.output), "task": work.task_digest}
+    child = ctx.child_path(step)
+
+    async def body() -> Any:
+        messages = judging_messages(grader.rubric, work.task, state.output)
+        answer = await child.ask(messages, model=grader.model, **grader.params)
+        return verdict(answer.text).to_json()
+
+    state.scores[grader.name] = await ctx.run(child, Fingerprint.join(parts), body, fails_as="error")
+
+
+async def _all(steps: Iterable[Awaitable[None]]) -> None:
+    """Steps that do not depend on each other: one that fails holds up none of the others."""
+    waiting = list(steps)
+    if len(waiting) == 1:
+        await waiting[0]
+        return
+    _raise_first([found for found in await asyncio.gather(*waiting, return_exceptions=True) if found is not None])
+
+
+def _raise_first(errors: Sequence[BaseException]) -> None:
+    if not errors:
+        return
+    missing = [error for error in errors if isinstance(error, Missing)]
+    if missing:
+        missing[0].others = [*missing[0].others, *missing[1:]]
+        raise missing[0]
+    raise errors[0]
 
 
 PIPELINE: Mapping[str, Stage] = {
@@ -207,11 +233,23 @@ PIPELINE: Mapping[str, Stage] = {
 }
 
 
+_INDEPENDENT = frozenset({"score", "judge"})
+"""Stages that need what is above them, but not each other."""
+
+
 async def trial(ctx: Context, work: Work, until: str | None = None) -> State:
     """One trial, through the stages up to `until`. Raises what the first unfinished step ends with."""
     state = State()
+    errors: list[BaseException] = []
     for name in STAGES:
-        await PIPELINE[name](ctx, work, state)
+        if name in _INDEPENDENT:
+            try:
+                await PIPELINE[name](ctx, work, state)
+            except (Missing, StepError) as error:
+                errors.append(error)
+        else:
+            await PIPELINE[name](ctx, work, state)
         if name == until:
             break
+    _raise_first(errors)
     return state

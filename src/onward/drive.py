@@ -1,0 +1,312 @@
+"""Puts one invocation together and drives it: settings → gateway → contexts → runner. All verbs come through here."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from onward import lease
+from onward.ask import Ask
+from onward.clock import Clock, SystemClock
+from onward.config import Settings
+from onward.context import World, trial_context
+from onward.errors import NotThere, OnwardError, StepError, StepFailed, StepTimeout, Stopping
+from onward.experiment import Assembled, LimitsSpec
+from onward.gateway import PROVIDERS, Gateway, Prices, from_entry, parse_price, with_keys
+from onward.gateway.local import LocalModel
+from onward.history import History
+from onward.journal import SqliteJournal
+from onward.keys import Key
+from onward.limits import Bounds, Limits, Rate, Spending
+from onward.once import Recorder
+from onward.plan import Standing
+from onward.progress import Progress, Watch
+from onward.retry import Retry
+from onward.runner import Runner
+from onward.runs import Run, read_run
+from onward.stages import State, Work, trial
+
+__all__ = ["Ending", "Invocation", "drive", "gateway_of"]
+
+Prelude = Callable[[Run, Recorder], Awaitable[None]]
+
+
+@dataclass(frozen=True, slots=True)
+class Ending:
+    """How an invocation ended. `code` is the command line's exit code (SEMANTICS §8)."""
+
+    run: str
+    folder: Path
+    code: int
+    done: int
+    total: int
+    settled: int = 0
+    """Trials that this invocation settled."""
+    calls: int = 0
+    usd: float = 0.0
+    stopped: str | None = None
+    reasons: Mapping[str, int] = field(default_factory=dict)
+    """Why trials are still owed: reason → how many."""
+
+
+@dataclass(frozen=True, slots=True)
+class Invocation:
+    """One go at a run."""
+
+    folder: Path
+    assembled: Assembled
+    settings: Settings
+    watch: Watch
+    ask: Ask
+    only: Callable[[str], bool] | None = None
+    """Which task ids this invocation may touch; None: all."""
+    prelude: Prelude | None = None
+    """Voids or extensions to write, under the lease, before the work is counted."""
+    verb: str = "run"
+    arguments: Mapping[str, Any] = field(default_factory=dict)
+    clock: Clock = field(default_factory=SystemClock)
+
+
+def gateway_of(assembled: Assembled, settings: Settings, models: Mapping[str, Any] | None = None) -> Gateway:
+    """The gateway for an experiment: known providers, its own, keys and prices from the settings."""
+    spec = assembled.spec
+    providers = dict(PROVIDERS)
+    for name, url in settings.base_urls.items():
+        providers[name] = from_entry(name, {"base_url": url})
+    for name, entry in spec.providers.items():
+        stated = entry.model_dump(exclude_none=True, include={"base_url", "protocol", "key_name"})
+        if stated:
+            providers[name] = from_entry(name, stated)
+    prices = dict(parse_price(f"{model}={price}") for model, price in {**spec.prices, **settings.prices}.items())
+    return Gateway(with_keys(providers, settings.keys), models=models, prices=Prices(prices), local=LocalModel())
+
+
+def _limits(assembled: Assembled, settings: Settings) -> LimitsSpec:
+    stated = {name: value for name, value in settings.flags.limits.items() if value is not None}
+    return assembled.spec.limits.model_copy(update=stated)
+
+
+def _bounds(assembled: Assembled, limits: LimitsSpec) -> Bounds:
+    rates = {
+        name: Rate(entry.concurrency, entry.requests_per_minute, entry.tokens_per_minute)
+        for name, entry in assembled.spec.providers.items()
+    }
+    rates.setdefault("local", Rate(concurrency=1))
+    return Bounds(
+        limits.concurrency, rates, limits.budget_usd, limits.budget_tokens, limits.max_errors, limits.max_wait
+    )
+
+
+@asynccontextmanager
+async def _held(invocation: Invocation) -> AsyncIterator[tuple[SqliteJournal, Any]]:
+    journal = SqliteJournal(invocation.folder)
+    try:
+        dead = lease.claim(journal, invocation.clock, force=invocation.settings.flags.take_over)
+        try:
+            for number, _ in journal.poll():
+                journal.clear(number)  # a wish left for a driver that is gone
+            yield journal, dead
+        finally:
+            with suppress(OnwardError, OSError):
+                journal.release()
+    finally:
+        journal.close()
+
+
+async def drive(invocation: Invocation) -> Ending:
+    """Drive a run as far as it goes. Raises Held, Damaged, UsageError, OSError; all else is in the Ending."""
+    watch = invocation.watch
+    ending: Ending | None = None
+    error: BaseException | None = None
+    try:
+        async with _held(invocation) as (journal, dead):
+            ending = await _driven(invocation, journal, dead)
+            return ending
+    except BaseException as found:
+        error = found
+        raise
+    finally:
+        with suppress(Exception):
+            await invocation.ask.close()
+        watch.end(_facts(invocation, ending, error))
+
+
+async def _driven(invocation: Invocation, journal: SqliteJournal, dead: Any) -> Ending:
+    clock, flags, assembled = invocation.clock, invocation.settings.flags, invocation.assembled
+    limits = _limits(assembled, invocation.settings)
+    fresh = Limits(Bounds(), clock)
+    run = read_run(invocation.folder, journal)
+    if invocation.prelude is not None:
+        await invocation.prelude(run, Recorder(journal, clock, fresh))
+        run = read_run(invocation.folder, journal)
+    sums = journal.sums()
+    spending = Spending(sums.spent[0] + sums.doubt[0], sums.spent[1] + sums.doubt[1])
+    gate = Limits(_bounds(assembled, limits), clock, spending)
+    recorder = Recorder(journal, clock, gate, Retry(limits.attempts, max_wait=limits.max_wait))
+    standings = run.standings(flags.until)
+    shared = _Shared(invocation, run, recorder, limits, standings)
+    progress = shared.progress
+    progress.spent_before, progress.reused_usd = sums.spent[0], sums.reused[0]
+    gate.on_wait = lambda note: setattr(progress, "note", note)
+    recorder.listeners += [progress.take, invocation.watch.event]
+    invocation.watch.begin(progress, {**_facts(invocation, None, None), "died": dead, "sums": sums})
+    if sums.doubt[2] and flags.in_doubt == "stop":
+        why = f"{sums.doubt[2]} calls are in doubt (at most ${sums.doubt[0]:.2f}): --in-doubt resend asks them again"
+        return shared.ending(3, why)
+    runner = Runner(recorder, window=2 * limits.concurrency + 12, max_errors=limits.max_errors)
+    with _signals(runner, invocation.watch):
+        await runner.run(shared.work())
+    return shared.ending(None, runner.outcome.stopped or _first(gate.stopped_providers), runner.outcome.reasons)
+
+
+def _first(stopped: Mapping[str, str]) -> str | None:
+    return next(iter(stopped.values()), None)
+
+
+class _Shared:
+    """What the trials of one invocation share."""
+
+    def __init__(
+        self, invocation: Invocation, run: Run, recorder: Recorder, limits: LimitsSpec,
+        standings: Mapping[str, Standing],
+    ) -> None:  # fmt: skip
+        self.invocation, self.run, self.recorder, self.standings = invocation, run, recorder, standings
+        flags, watch = invocation.settings.flags, invocation.watch
+        assembled = invocation.assembled
+        self.bounds = {"time": limits.time, "tokens": limits.tokens}
+        self.world = World(
+            recorder, invocation.ask, lambda digest: run.journal.blob(bytes.fromhex(digest)), assembled.spec.seed,
+            watch.text if flags.stream else None,
+        )  # fmt: skip
+        self.solvers = {solver.name: solver for solver in assembled.solvers}
+        before = sum(1 for standing in standings.values() if standing == "settled")
+        stages = assembled.stages
+        primary = next(iter([*stages.scorers, *(judge.name for judge in stages.judges)]), "")
+        self.progress = Progress(run.name, len(run.plan), before, 0, primary, started=recorder.clock.ticks())
+        self.started_empty = next(iter(run.journal.rows("", kinds=("intent", "result"))), None) is None
+        self.progress.wanted = sum(len(list(todo)) for _, todo in self._todo())
+
+    def _todo(self) -> Iterator[tuple[Any, list[tuple[str, str, Key]]]]:
+        """Chunks with the trials in them that this invocation takes on, in the plan's order."""
+        flags, only = self.invocation.settings.flags, self.invocation.only
+        begun = flags.resume_from is None
+        left = flags.max_new
+        for chunk in self.run.plan.chunks:
+            todo: list[tuple[str, str, Key]] = []
+            for solver, task, key in self.run.plan.trial_keys(chunk):
+                begun = begun or task == flags.resume_from
+                if not begun or self.standings.get(key) == "settled" or (only is not None and not only(task)):
+                    continue
+                if left is not None and (not todo or todo[-1][1] != task):
+                    if left == 0:
+                        break
+                    left -= 1
+                todo.append((solver, task, key))
+            if todo:
+                yield chunk, todo
+        if not begun:
+            raise NotThere(f"--resume-from {flags.resume_from}: this run has no such task")
+
+    def work(self) -> Iterator[Callable[[], Awaitable[None]]]:
+        """A body for each trial to take on; tasks are read chunk by chunk, so memory stays flat."""
+        for chunk, todo in self._todo():
+            content = {task.id: (digest, task) for digest, task in self.run.tasks(chunk)}
+            for solver, task_id, key in todo:
+                digest, task = content[task_id]
+                yield self._body(key, Work(task, digest, self.solvers[solver], key.rpartition("/")[2], self._stages))
+
+    @property
+    def _stages(self) -> Any:
+        return self.invocation.assembled.stages
+
+    def _body(self, key: Key, work: Work) -> Callable[[], Awaitable[None]]:
+        async def body() -> None:
+            progress, watch = self.progress, self.invocation.watch
+            voids = self.run.voids
+            history = History(voids) if self.started_empty else History.read(self.run.journal, key, voids)
+            context = trial_context(self.world, key, history, self.bounds)
+            progress.in_flight += 1
+            try:
+                state = await trial(context, work, self.invocation.settings.flags.until)
+            except (StepFailed, StepTimeout) as error:
+                progress.settled += 1
+                progress.failed += 1
+                progress.score({})
+                watch.trial(key, error.outcome, {}, error.reason)
+                raise
+            except Stopping:
+                raise
+            except StepError as error:
+                progress.errors += 1
+                watch.trial(key, "error", {}, error.reason)
+                raise
+            finally:
+                progress.in_flight -= 1
+            self._settled(key, work, state)
+
+        return body
+
+    def _settled(self, key: Key, work: Work, state: State) -> None:
+        self.progress.settled += 1
+        if state.scores:
+            self.progress.score(state.scores)
+        self.invocation.watch.trial(key, "ok", state.scores, state.output)
+
+    def ending(self, code: int | None, stopped: str | None, reasons: Mapping[str, int] | None = None) -> Ending:
+        """How it ended; `code` None: 0 if nothing planned is owed, else 3."""
+        progress = self.progress
+        if code is None:
+            code = 0 if progress.done >= progress.total else 3
+        return Ending(
+            self.run.name, self.invocation.folder, code, progress.done, progress.total, progress.settled,
+            progress.calls, progress.usd, stopped, dict(reasons or {}),
+        )  # fmt: skip
+
+
+def _facts(invocation: Invocation, ending: Ending | None, error: BaseException | None) -> dict[str, Any]:
+    facts: dict[str, Any] = {
+        "run": invocation.folder.name, "folder": str(invocation.folder), "verb": invocation.verb,
+        "arguments": dict(invocation.arguments),
+    }  # fmt: skip
+    if ending is not None:
+        facts["ending"] = ending
+    if error is not None:
+        facts["error"] = error
+    return facts
+
+
+class _signals:
+    """Ctrl-C: once stops starting work, twice stops at once. SIGTERM is the first of these."""
+
+    def __init__(self, runner: Runner, watch: Watch) -> None:
+        self.runner, self.watch, self.count = runner, watch, 0
+
+    def __enter__(self) -> None:
+        with suppress(ValueError, RuntimeError, NotImplementedError):
+            for number in (signal.SIGINT, signal.SIGTERM):
+                asyncio.get_running_loop().add_signal_handler(number, self._on)
+
+    def __exit__(self, *_: object) -> None:
+        with suppress(ValueError, RuntimeError, NotImplementedError):
+            for number in (signal.SIGINT, signal.SIGTERM):
+                asyncio.get_running_loop().remove_signal_handler(number)
+
+    def _on(self) -> None:
+        self.count += 1
+        if self.count == 1:
+            self.watch.say("stopping: what is in flight finishes; Ctrl-C again stops at once")
+            self.runner.stop("Ctrl-C")
+        else:
+            self.runner.stop_now("Ctrl-C, twice")
+
+
+def until(settings: Settings, stage: str | None) -> Settings:
+    """The same settings, going through no more than this stage."""
+    return replace(settings, flags=replace(settings.flags, until=stage))
+
+
