@@ -174,7 +174,7 @@ class _Assembly:
         index = int(found.get("index", 0))
         mine = self._choices.setdefault(index, {"index": index, "message": {}, "logprobs": None, "finish_reason": None})
         delta = found.get("delta") or {}
-        text = delta.get("content") or ""
+        text = delta.get("content") or delta.get("refusal") or ""
         if not isinstance(text, str):
             raise Malformed(f"a chunk's content is not text but {type(text).__name__}")
         _merge(mine["message"], delta)
