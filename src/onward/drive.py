@@ -20,7 +20,7 @@ from onward.experiment import Assembled, LimitsSpec
 from onward.gateway import PROVIDERS, Gateway, Prices, from_entry, parse_price, with_keys
 from onward.gateway.local import LocalModel
 from onward.history import History
-from onward.journal import SqliteJournal
+from onward.journal import Journal, SqliteJournal
 from onward.keys import Key
 from onward.limits import Bounds, Limits, Rate, Spending
 from onward.once import Recorder
@@ -70,6 +70,8 @@ class Invocation:
     verb: str = "run"
     arguments: Mapping[str, Any] = field(default_factory=dict)
     clock: Clock = field(default_factory=SystemClock)
+    open: Callable[[Path], Journal] = SqliteJournal
+    """Opens the folder's journal for writing; tests hand in one that fails on purpose."""
 
 
 def gateway_of(assembled: Assembled, settings: Settings, models: Mapping[str, Any] | None = None) -> Gateway:
@@ -103,8 +105,8 @@ def _bounds(assembled: Assembled, limits: LimitsSpec) -> Bounds:
 
 
 @asynccontextmanager
-async def _held(invocation: Invocation) -> AsyncIterator[tuple[SqliteJournal, Any]]:
-    journal = SqliteJournal(invocation.folder)
+async def _held(invocation: Invocation) -> AsyncIterator[tuple[Journal, Any]]:
+    journal = invocation.open(invocation.folder)
     try:
         dead = lease.claim(journal, invocation.clock, force=invocation.settings.flags.take_over)
         try:
@@ -136,7 +138,7 @@ async def drive(invocation: Invocation) -> Ending:
         watch.end(_facts(invocation, ending, error))
 
 
-async def _driven(invocation: Invocation, journal: SqliteJournal, dead: Any) -> Ending:
+async def _driven(invocation: Invocation, journal: Journal, dead: Any) -> Ending:
     clock, flags, assembled = invocation.clock, invocation.settings.flags, invocation.assembled
     limits = _limits(assembled, invocation.settings)
     fresh = Limits(Bounds(), clock)

@@ -157,12 +157,20 @@ class Takeover:
     kept: Counter[str] = field(default_factory=Counter)
     owed: Counter[tuple[str, str]] = field(default_factory=Counter)
 
+    def take(self, history: History, results: Iterable[Stored], keep: Sequence[str]) -> None:
+        """Take over these results with the requests of those that are calls."""
+        wanted = {(s.row.key, s.row.attempt): s.seq for s in results if s.row.outcome in keep}
+        self.seqs.update(wanted.values())
+        for stored in history.rows:
+            if stored.row.kind == "intent" and (stored.row.key, stored.row.attempt) in wanted:
+                self.seqs.add(stored.seq)
+
     def rows(self) -> Iterator[Row]:
         """The voids that set its generations, then the rows, each marked with where it comes from."""
         for prefixes in self.voids:
             body = json.dumps({"prefixes": prefixes, "why": f"as in {self.parent.name}"})
             yield Row("void", ROOT, 1, 0, None, None, self.parent.facts["run"]["created"], None, None, body)
-        for seq, row in self.parent.journal.rows("", kinds=("result",)):
+        for seq, row in self.parent.journal.rows("", kinds=("intent", "result")):
             if seq in self.seqs:
                 yield _marked(row, seq, self.parent.id)
 
@@ -251,12 +259,13 @@ async def survey(
             work = Work(task, digest, solvers[solver], key.names[2], assembled.stages)
             peek.kept.clear()
             missing = await _walk(Context(key, world, history), work)
-            for stored in (*peek.kept, *(s for miss in missing for s in _below(history, miss))):
-                if stored.row.outcome in keep and stored.seq not in found.seqs:
-                    found.seqs.add(stored.seq)
+            for stored in peek.kept:
+                if stored.row.outcome in keep:
                     found.kept[Key(stored.row.key).names[3]] += 1
+                    found.take(history, [stored, *history.under(stored.row.key)], keep)
             for miss in missing:
-                found.owed[miss.key.names[3], miss.why] += 1
+                found.take(history, _below(history, miss), keep)
+                found.owed[miss.key.names[3], "new" if miss.why == "not done yet" else miss.why] += 1
     found.voids = _voids_of(parent)
     return found
 

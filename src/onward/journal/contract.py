@@ -49,7 +49,7 @@ class Sums(NamedTuple):
     reused: tuple[float, int, int]
     """Results taken over from another run: what they cost there."""
     doubt: tuple[float, int, int]
-    """Intents without a result of the same key, generation and attempt: their upper bounds."""
+    """Intents of calls (those with `tokens`) without a result of the same key, generation and attempt: upper bounds."""
 
 
 class Problem(NamedTuple):

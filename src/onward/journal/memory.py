@@ -59,7 +59,7 @@ class MemoryJournal(Journal):
         for _, row in self.rows(prefix, kinds=("result", "intent")):
             there, tokens = origin_usd(row), row.tokens or 0
             if row.kind == "intent":
-                if (row.key, row.generation, row.attempt) not in ended:
+                if row.tokens is not None and (row.key, row.generation, row.attempt) not in ended:
                     doubt = _added(doubt, row.usd or 0.0, tokens)
             elif there is not None:
                 reused = _added(reused, there, tokens)

@@ -32,7 +32,7 @@ _BILLED = """SELECT total(usd) FILTER (WHERE reused IS NULL), total(tokens) FILT
     total(reused), total(tokens) FILTER (WHERE reused IS NOT NULL), count(reused)
     FROM entries INDEXED BY by_key WHERE kind = 'result'"""
 _DOUBT = """SELECT total(usd), total(tokens), count(*) FROM entries AS sent INDEXED BY by_key
-    WHERE kind = 'intent' AND NOT EXISTS (
+    WHERE kind = 'intent' AND tokens IS NOT NULL AND NOT EXISTS (
         SELECT 1 FROM entries AS ended INDEXED BY by_key WHERE ended.depth = sent.depth AND ended.key = sent.key
         AND ended.generation = sent.generation AND ended.attempt = sent.attempt AND ended.kind = 'result')"""
 _PAGE = 256
