@@ -15,13 +15,14 @@ turn: long strings become blobs by content; a conversation becomes a chain of bl
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from hashlib import sha256
 from typing import Any, Literal, NamedTuple
 
-from onward.errors import Damaged
+import orjson
+
+from onward.errors import Damaged, Refused
 from onward.fingerprint import Fingerprint
 from onward.keys import Key
 
@@ -91,8 +92,25 @@ def blob_digest(content: bytes) -> bytes:
     return sha256(content).digest()[:16]
 
 
-_dumps = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode
 Blobs = dict[bytes, bytes]
+
+
+def _dumps(value: Any) -> bytes:
+    """JSON, in UTF-8. Raises Refused for what is not JSON."""
+    try:
+        return orjson.dumps(value, default=_plainer, option=orjson.OPT_PASSTHROUGH_SUBCLASS)
+    except TypeError as error:
+        raise Refused(f"the value is not JSON: {error}") from None
+
+
+def _plainer(value: Any) -> Any:
+    if isinstance(value, BlobRef):
+        return {"$blob": str(value)}
+    if isinstance(value, str):
+        return str(value)
+    if isinstance(value, Mapping):
+        return dict(value)
+    raise TypeError(f"{type(value).__name__} has no JSON form")
 
 
 def _text(value: str, blobs: Blobs) -> Any:
@@ -108,13 +126,13 @@ def _chain(items: list[Any], blobs: Blobs) -> Any:
     """A conversation as a chain: each link is a blob of (the link before, this message), so a prefix is shared."""
     link = b""
     for item in items:
-        content = link + _dumps(_shrink(item, blobs)).encode()
+        content = link + _dumps(_shrink(item, blobs))
         link = blob_digest(content)
         blobs[link] = content
     return {"$chain": link.hex(), "n": len(items)}
 
 
-def _shrink(value: Any, blobs: Blobs) -> Any:
+def _shrink(value: Any, blobs: Blobs, *, whole: bool = False) -> Any:
     kind = type(value)
     if kind is str:
         return value if len(value) < _LONG_TEXT else _text(value, blobs)
@@ -129,13 +147,11 @@ def _shrink(value: Any, blobs: Blobs) -> Any:
             packed = {"$plain": packed}
     elif kind is list or kind is tuple:
         packed = [_shrink(item, blobs) for item in value]
-    elif kind is BlobRef:
-        return {"$blob": str(value)}
     else:
         return value
-    if len(packed) < 8:
+    if len(packed) < 8 or whole:
         return packed
-    content = _dumps(packed).encode()
+    content = _dumps(packed)
     if len(content) < _LONG_JSON:
         return packed
     name = blob_digest(content)
@@ -146,7 +162,15 @@ def _shrink(value: Any, blobs: Blobs) -> Any:
 def pack_value(value: Any) -> tuple[str, Blobs]:
     """A JSON value as text that names blobs, and those blobs. The inverse of `unpack_value`."""
     blobs: Blobs = {}
-    return _dumps(_shrink(value, blobs)), blobs
+    return _packed(value, blobs), blobs
+
+
+def _packed(value: Any, blobs: Blobs) -> str:
+    """The packed text. Most values are short, and then their JSON is it: nothing in them is long enough to move."""
+    text = _dumps(value)
+    if len(text) >= _LONG_TEXT or b'"$' in text:
+        text = _dumps(_shrink(value, blobs, whole=True))
+    return text.decode()
 
 
 def _grow(value: Any, fetch: Callable[[bytes], bytes]) -> Any:
@@ -157,7 +181,7 @@ def _grow(value: Any, fetch: Callable[[bytes], bytes]) -> Any:
     if "$text" in value:
         return fetch(bytes.fromhex(value["$text"])).decode()
     if "$json" in value:
-        return _grow(json.loads(fetch(bytes.fromhex(value["$json"]))), fetch)
+        return _grow(orjson.loads(fetch(bytes.fromhex(value["$json"]))), fetch)
     if "$chain" in value:
         return _unchain(value, fetch)
     if "$blob" in value:
@@ -172,14 +196,14 @@ def _unchain(reference: Mapping[str, Any], fetch: Callable[[bytes], bytes]) -> l
     for left in range(count, 0, -1):
         content = fetch(link)
         link, body = (content[:16], content[16:]) if left > 1 else (b"", content)
-        items.append(_grow(json.loads(body), fetch))
+        items.append(_grow(orjson.loads(body), fetch))
     items.reverse()
     return items
 
 
 def unpack_value(text: str, fetch: Callable[[bytes], bytes]) -> Any:
     """The JSON value that `pack_value` packed; `fetch` gives a blob's content by its digest."""
-    return _grow(json.loads(text), fetch)
+    return _grow(orjson.loads(text), fetch)
 
 
 def pack(entry: Entry) -> tuple[Row, Blobs]:
@@ -191,7 +215,7 @@ def pack(entry: Entry) -> tuple[Row, Blobs]:
         if print_.recipe != 1:
             data["recipe"] = print_.recipe
     blobs: Blobs = {}
-    body = _dumps({name: _shrink(item, blobs) for name, item in data.items()})
+    body = _packed(data, blobs)
     digest = print_.digest if print_ is not None else None
     row = Row(
         entry.kind, entry.key, entry.attempt, entry.generation, entry.outcome, digest, entry.at, entry.usd,
@@ -203,7 +227,7 @@ def pack(entry: Entry) -> tuple[Row, Blobs]:
 def unpack(row: Row, fetch: Callable[[bytes], bytes], *, seq: int = 0) -> Entry:
     """The entry that a row holds. Raises Damaged where the body or a blob it names cannot be read."""
     try:
-        data = {name: _grow(item, fetch) for name, item in json.loads(row.body).items()}
+        data = unpack_value(row.body, fetch)
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise Damaged(f"entry {seq} ({row.key}) cannot be read: {error}") from error
     parts, recipe = data.pop("parts", None), data.pop("recipe", 1)

@@ -141,6 +141,7 @@ class Recorder:
         self.retry = retry or Retry()
         self.listeners: list[Callable[[Event], None]] = []
         self._acks = _Acknowledgements()
+        self._noted = (0, "")
 
     # the verb
 
@@ -285,9 +286,16 @@ class Recorder:
         *, outcome: Outcome | None = None, usd: float | None = None, tokens: int | None = None,
     ) -> Entry:  # fmt: skip
         return Entry(
-            kind, step.key, iso(self.clock.now()), data, outcome, attempt, history.generation(step.key),
+            kind, step.key, self._at(), data, outcome, attempt, history.generation(step.key),
             step.fingerprint if kind == "result" else None, usd, tokens,
         )  # fmt: skip
+
+    def _at(self) -> str:
+        """Now, as entries note it: to the millisecond, and made once for all that land in the same one."""
+        now = int(self.clock.now() * 1000)
+        if now != self._noted[0]:
+            self._noted = (now, iso(now / 1000))
+        return self._noted[1]
 
     async def _append(self, entries: Sequence[Entry], history: History | None) -> None:
         rows: list[Row] = []

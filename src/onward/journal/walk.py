@@ -41,10 +41,14 @@ class Walk:
             return None
         if "$text" in value:
             return self._named(value["$text"], is_value=False)
+        if "$blob" in value:
+            return self._named(value["$blob"], is_value=False)
         if "$json" in value:
             return self._named(value["$json"], is_value=True)
         if "$chain" in value:
             return self._chain(value["$chain"], value.get("n"))
+        if "$blob" in value:
+            return self._named(value["$blob"], is_value=False)
         inner = value.get("$plain", value)
         return _first(self._value(item) for item in inner.values()) if isinstance(inner, dict) else None
 
