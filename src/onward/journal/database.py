@@ -12,6 +12,7 @@ from pathlib import Path
 from urllib.parse import quote
 
 from onward.errors import Damaged, NotThere
+from onward.journal.pages import image
 from onward.journal.schema import APPLICATION, migrate
 
 __all__ = ["NAME", "PAGE", "Readers", "connect", "is_full", "make", "recognise", "translated"]
@@ -167,8 +168,13 @@ class Readers:
         return self._frozen()
 
     def _frozen(self) -> sqlite3.Connection:
-        """A folder in which nothing can be written has no write-ahead log to take part in."""
-        connection = connect(self._path, mode="immutable")
+        """Where nothing can be written nobody else writes either: no locks are needed, and a log is laid over."""
+        log = Path(f"{self._path}-wal")
+        if log.exists() and log.stat().st_size:
+            connection = sqlite3.connect(":memory:", isolation_level=None, check_same_thread=False)
+            connection.deserialize(image(self._path, PAGE))
+        else:
+            connection = connect(self._path, mode="immutable")
         try:
             belongs(connection, self._path)
             connection.execute("SELECT 1 FROM head").fetchone()

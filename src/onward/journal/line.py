@@ -18,6 +18,7 @@ __all__ = ["START", "chained", "depth_of", "is_under", "normal", "origin_usd", "
 
 START = bytes(16)
 """The chain before the first row."""
+_MOST = 2**63
 
 
 def depth_of(key: str) -> int:
@@ -37,9 +38,11 @@ def normal(row: Row) -> Row:
         usd = float(usd) + 0.0  # minus zero does not survive every store
         if math.isnan(usd):
             raise ValueError(f"{row.key}: usd is not a number")
+    attempt, generation, tokens = int(row.attempt), int(row.generation), row.tokens
+    if max(attempt, generation, tokens or 0) >= _MOST:
+        raise ValueError(f"{row.key}: a number is too large for a journal")
     return Row(
-        row.kind, str(row.key), int(row.attempt), int(row.generation), row.outcome, row.fingerprint, row.at, usd,
-        row.tokens, row.body,
+        row.kind, str(row.key), attempt, generation, row.outcome, row.fingerprint, row.at, usd, tokens, row.body
     )  # fmt: skip
 
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 from pathlib import Path
 
 from onward.errors import UsageError
 
-__all__ = ["file_system", "inode_of", "make_private", "refuse_network"]
+__all__ = ["file_system", "inode_of", "make_private", "refuse_network", "refuse_read_only"]
 
 _NETWORK = frozenset({
     "nfs", "nfs4", "cifs", "smb", "smb2", "smb3", "smbfs", "9p", "afs", "ceph", "glusterfs", "lustre", "gpfs", "beegfs",
@@ -49,6 +50,16 @@ def refuse_network(folder: Path) -> None:
 def inode_of(folder: Path) -> int:
     """What tells a folder from its copy."""
     return os.stat(folder).st_ino
+
+
+def refuse_read_only(path: Path) -> None:
+    """Raise OSError where nothing can be written to this file and beside it."""
+    if os.statvfs(path.parent).f_flag & os.ST_RDONLY:
+        raise OSError(errno.EROFS, "the run cannot be written: it is on a read-only file system", str(path))
+    if not os.access(path, os.W_OK) or not os.access(path.parent, os.W_OK):
+        raise OSError(
+            errno.EACCES, "the run cannot be written: its folder or file is read-only for this user", str(path)
+        )
 
 
 def make_private(folder: Path) -> None:

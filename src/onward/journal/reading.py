@@ -10,6 +10,7 @@ from itertools import starmap
 from typing import Any
 
 from onward.entry import Row
+from onward.errors import Damaged
 from onward.journal.blobs import whole
 from onward.journal.contract import Newest, Stored, Sums
 from onward.journal.line import depth_of
@@ -40,15 +41,18 @@ _SWEEP = 4096
 
 
 def row_of(found: tuple[Any, ...]) -> Stored:
-    """The row that these columns hold."""
-    seq, kind, key, attempt, generation, outcome, print_, at, usd, tokens, body, _ = found
-    return Stored(
-        seq,
-        Row(
-            kind, key, attempt, generation, outcome, print_.hex() if isinstance(print_, bytes) else print_, at, usd,
-            tokens, whole(body).decode() if isinstance(body, bytes) else body,
-        ),
-    )  # fmt: skip
+    """The row that these columns hold. Raises Damaged where they do not hold one."""
+    seq, kind, key, attempt, generation, outcome, print_, at, usd, tokens, body, checksum = found
+    if isinstance(print_, bytes):
+        print_ = print_.hex()
+    if isinstance(body, bytes):
+        try:
+            body = whole(body).decode()
+        except UnicodeDecodeError as error:
+            raise Damaged(f"row {seq} is not text: {error}") from error
+    if not (isinstance(kind, str) and isinstance(key, str) and isinstance(body, str) and isinstance(checksum, bytes)):
+        raise Damaged(f"row {seq} is not a row")
+    return Stored(seq, Row(kind, key, attempt, generation, outcome, print_, at, usd, tokens, body))
 
 
 def _range(connection: sqlite3.Connection, prefix: str) -> tuple[str, list[str | int]]:

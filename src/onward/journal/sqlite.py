@@ -8,15 +8,17 @@ import threading
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 from onward.entry import Row, blob_digest
-from onward.errors import Damaged, Fenced, OnwardError
+from onward.errors import Damaged, Fenced
 from onward.journal.blobs import shrunk, whole
 from onward.journal.contract import Head, Holder, Journal, Newest, Problem, Stored, Sums
 from onward.journal.database import NAME, Readers, belongs, connect, is_full, make, recognise, translated
 from onward.journal.lease import held_by
 from onward.journal.line import chained, depth_of, normal, origin_usd
-from onward.journal.place import inode_of, make_private, refuse_network
+from onward.journal.log import Opened
+from onward.journal.place import inode_of, make_private, refuse_network, refuse_read_only
 from onward.journal.reading import newest, rows, sums
 from onward.journal.schema import migrate, pending
 from onward.journal.space import Space
@@ -31,7 +33,7 @@ _LOG_LEAST, _LOG_MOST = 128 * 1024, 16 * 1024 * 1024
 _LEASE = "SELECT token, held, since, host, boot, namespace, pid, started, heartbeat, inode, command FROM lease"
 _TAKE = """UPDATE lease SET held = 1, (token, since, host, boot, namespace, pid, started, heartbeat, inode, command)
     = (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"""
-_LONG_BODY = 512
+_LONG_BODY = 160
 _KNOWN = 65_536
 """Blobs remembered as stored, so that a conversation's history is not looked up again with every turn."""
 
@@ -53,6 +55,7 @@ class SqliteJournal(Journal):
         recognise(self._path)
         if not network:
             refuse_network(self.folder)
+        self._opened = Opened(self._path)
         self._space = Space(self.folder)
         self._readers = Readers(self._path)
         self._writer = Writer(self._commit, f"onward-journal {self.folder.name}")
@@ -60,6 +63,7 @@ class SqliteJournal(Journal):
         """Held while the one connection that writes is in use."""
         self._connection: sqlite3.Connection | None = None
         self._token = 0
+        self._closed = False
         self._known: set[bytes] = set()
         self._log_limit = 0
         self._commits = 0
@@ -68,6 +72,7 @@ class SqliteJournal(Journal):
                 pending(connection)
         except BaseException:
             self._readers.close()
+            self._opened.close()
             raise
 
     # reading
@@ -83,7 +88,7 @@ class SqliteJournal(Journal):
 
     def head(self) -> Head:
         with self._readers.reading() as connection:
-            seq, chain = connection.execute("SELECT seq, chain FROM head").fetchone()
+            seq, chain = _only(connection.execute("SELECT seq, chain FROM head"))
         return Head(seq, chain.hex())
 
     def blob(self, digest: bytes) -> bytes:
@@ -125,7 +130,10 @@ class SqliteJournal(Journal):
                 raise translated(error, self._path) from error
 
     def _open(self) -> sqlite3.Connection:
+        if self._closed:
+            raise ValueError("the journal is closed")
         if self._connection is None:
+            refuse_read_only(self._path)
             connection = connect(self._path, mode="rw")
             try:
                 belongs(connection, self._path)
@@ -215,7 +223,7 @@ class SqliteJournal(Journal):
         return outcomes
 
     def _fence(self, connection: sqlite3.Connection) -> tuple[int, bytes]:
-        token, held, seq, chain = connection.execute("SELECT token, held, seq, chain FROM lease, head").fetchone()
+        token, held, seq, chain = _only(connection.execute("SELECT token, held, seq, chain FROM lease, head"))
         if not self._token or token != self._token or not held:
             raise Fenced(f"this process does not hold the lease of {self.folder}: nothing was written")
         return seq, chain
@@ -243,7 +251,7 @@ class SqliteJournal(Journal):
     def claim(self, holder: Holder, *, gone: Callable[[Holder], bool]) -> int:
         here = inode_of(self.folder)
         with self._writing() as connection:
-            token, held, since, *rest = connection.execute(_LEASE).fetchone()
+            token, held, since, *rest = _only(connection.execute(_LEASE))
             if held:
                 other = Holder(*rest)
                 if other.inode == here and not gone(other):
@@ -274,7 +282,7 @@ class SqliteJournal(Journal):
 
     def holder(self) -> Holder | None:
         with self._readers.reading() as connection:
-            _, held, _, *rest = connection.execute(_LEASE).fetchone()
+            _, held, _, *rest = _only(connection.execute(_LEASE))
         found = Holder(*rest) if held else None
         return found if found is not None and found.inode == inode_of(self.folder) else None
 
@@ -297,10 +305,19 @@ class SqliteJournal(Journal):
         self._writer.close()
         self._readers.close()
         with self._lock:
+            self._closed = True
             connection, self._connection = self._connection, None
             if connection is not None:
-                with suppress(sqlite3.Error, OnwardError):
+                with suppress(sqlite3.Error):
                     connection.close()
+        self._opened.close()
+
+
+def _only(cursor: sqlite3.Cursor) -> tuple[Any, ...]:
+    found: tuple[Any, ...] | None = cursor.fetchone()
+    if found is None:
+        raise Damaged("the journal has lost its head or its lease: `onward verify --salvage` recovers what is intact")
+    return found
 
 
 def _line(seq: int, row: Row, checksum: bytes) -> tuple[object, ...]:

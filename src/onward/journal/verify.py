@@ -5,14 +5,16 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Iterator
 
+from onward.entry import Row
 from onward.errors import Damaged
 from onward.journal.contract import Journal, Problem
-from onward.journal.line import START, chained
+from onward.journal.line import START, chained, depth_of, origin_usd
 from onward.journal.reading import SELECT, Reading, row_of
 from onward.journal.walk import Walk
 
 __all__ = ["check"]
 
+_SELECT = SELECT.replace(" FROM", ", depth, reused FROM")
 _PAGE = 256
 _REPORTED = 20
 """Faults of the file itself that are named: after so many the rest says nothing new."""
@@ -38,6 +40,10 @@ def _file(reading: Reading) -> Iterator[Problem]:
             yield Problem(0, f"the file is damaged: {words}")
 
 
+def _derived(row: Row) -> tuple[int, float | None]:
+    return depth_of(row.key), origin_usd(row) if row.kind == "result" else None
+
+
 def _rows(journal: Journal, reading: Reading) -> Iterator[Problem]:
     walk = Walk(journal.blob)
     head = journal.head()
@@ -45,15 +51,21 @@ def _rows(journal: Journal, reading: Reading) -> Iterator[Problem]:
     while True:
         with reading() as connection:
             found = connection.execute(
-                f"{SELECT} WHERE seq > ? AND seq <= ? ORDER BY seq LIMIT {_PAGE}", (seq, head.seq)
+                f"{_SELECT} WHERE seq > ? AND seq <= ? ORDER BY seq LIMIT {_PAGE}", (seq, head.seq)
             ).fetchall()
         if not found:
             break
-        for columns in found:
-            stored, checksum = row_of(columns), columns[-1]
+        for line in found:
+            *columns, checksum, depth, reused = line
+            try:
+                stored = row_of((*columns, checksum))
+            except Damaged as error:
+                yield Problem(columns[0], f"the row is not what was appended: {error}")
+                seq, chain = columns[0], checksum if isinstance(checksum, bytes) else START
+                continue
             if stored.seq != seq + 1:
                 yield Problem(seq + 1, f"rows {seq + 1} to {stored.seq - 1} are missing")
-            elif chained(chain, stored.row) != checksum:
+            elif chained(chain, stored.row) != checksum or (depth, reused) != _derived(stored.row):
                 yield Problem(stored.seq, "the row is not what was appended")
             seq, chain = stored.seq, checksum
             fault = walk.fault(stored.row)

@@ -1,0 +1,92 @@
+"""What is packed comes back as it was, and what repeats is stored once."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from onward.entry import Entry, blob_digest, pack, pack_value, unpack, unpack_value
+from onward.errors import Damaged
+from onward.fingerprint import Fingerprint
+from onward.keys import Key
+
+LONG = "long enough for a place of its own " * 20
+names = st.one_of(
+    st.sampled_from(["messages", "input", "contents", "$text", "$json", "$chain", "$plain", "n", "value", "parts"]),
+    st.text(max_size=4),
+)
+leaves = st.one_of(
+    st.none(), st.booleans(), st.integers(-(2**60), 2**60), st.floats(allow_nan=False, allow_infinity=False),
+    st.text(max_size=8), st.text(min_size=1, max_size=3).map(lambda text: text * 200),
+)  # fmt: skip
+values = st.recursive(
+    leaves,
+    lambda inner: st.one_of(
+        st.lists(inner, max_size=12),
+        st.dictionaries(names, inner, max_size=5),
+        st.dictionaries(st.text(max_size=5), inner, min_size=8, max_size=12),
+    ),
+    max_leaves=40,
+)
+outcomes = st.sampled_from([None, "ok", "failed", "timeout", "error"])
+prints = st.one_of(
+    st.none(), st.dictionaries(st.text(max_size=5), leaves, max_size=3).map(lambda p: Fingerprint.of(**p))
+)
+entries = st.builds(
+    Entry,
+    kind=st.sampled_from(["plan", "intent", "result", "served", "void"]),
+    key=st.lists(st.text(min_size=1, max_size=4), max_size=4).map(lambda parts: Key.of(*parts)),
+    at=st.text(max_size=5),
+    data=st.dictionaries(names.filter(lambda name: name not in ("parts", "recipe")), values, max_size=4),
+    outcome=outcomes,
+    attempt=st.integers(1, 9),
+    generation=st.integers(0, 9),
+    fingerprint=prints,
+    usd=st.one_of(st.none(), st.floats(0, 9)),
+    tokens=st.one_of(st.none(), st.integers(0, 9)),
+)  # fmt: skip
+
+
+@given(values)
+def test_any_value_comes_back_as_it_was(value: Any) -> None:
+    text, blobs = pack_value(value)
+    assert unpack_value(text, blobs.__getitem__) == value
+    assert json.dumps(unpack_value(text, blobs.__getitem__)) == json.dumps(value)
+
+
+@given(entries)
+def test_any_entry_comes_back_as_it_was(entry: Entry) -> None:
+    row, blobs = pack(entry)
+    assert unpack(row, blobs.__getitem__) == entry
+
+
+@given(values)
+def test_every_blob_is_named_by_its_content(value: Any) -> None:
+    _, blobs = pack_value(value)
+    assert all(blob_digest(content) == name for name, content in blobs.items())
+
+
+@given(st.lists(values, min_size=1, max_size=4), values)
+def test_a_longer_conversation_adds_only_what_is_new(history: list[Any], said: Any) -> None:
+    _, before = pack_value({"messages": [LONG, *history]})
+    _, after = pack_value({"messages": [LONG, *history, said]})
+    _, alone = pack_value({"said": said, "long": LONG})
+    assert before.keys() < after.keys()
+    assert len(after.keys() - before.keys()) <= len(alone)
+
+
+def test_a_row_that_is_not_json_is_damage() -> None:
+    row, _ = pack(Entry("result", Key.of("a"), "now", {"value": 1}))
+    for body in (
+        "",
+        "{",
+        '{"value":{"$text":"zz"}}',
+        '{"value":{"$text":7}}',
+        '{"value":{"$chain":"00","n":"x"}}',
+    ):
+        with pytest.raises(Damaged, match="entry 7"):
+            unpack(row._replace(body=body), {}.__getitem__, seq=7)
