@@ -156,7 +156,7 @@ def test_what_a_provider_says_cannot_flood_or_break_the_line() -> None:
     [
         (400, {"code": "context_length_exceeded", "message": "…"}, CallRejected),
         (400, {"type": "invalid_request_error", "message": "prompt is too long: 205000 tokens > 200000"}, CallRejected),
-        (400, {"type": "exceed_context_size_error", "message": "the request exceeds the available context"}, CallRejected),
+        (400, {"type": "exceed_context_size_error", "message": "exceeds the available context"}, CallRejected),
         (400, {"message": "The input token count (2) exceeds the maximum number of tokens allowed (1)."}, CallRejected),
         (400, {"type": "invalid_request_error", "message": "Your credit balance is too low"}, ProviderStopped),
         (400, {"message": "API key not valid.", "details": [{"reason": "API_KEY_INVALID"}]}, ProviderStopped),
@@ -178,7 +178,9 @@ def test_geminis_own_delay_is_read() -> None:
     assert error.retry_after == 32.5
 
 
-@pytest.mark.parametrize("raw", [b"", b"<html>bad gateway</html>", b"\xff\xfe", b"[]", b"7", b'{"error": "no"}', b"[" * 9999])
+@pytest.mark.parametrize(
+    "raw", [b"", b"<html>bad gateway</html>", b"\xff\xfe", b"[]", b"7", b'{"error": "no"}', b"[" * 9999]
+)
 def test_a_body_of_any_form_is_survived(raw: bytes) -> None:
     assert isinstance(failure(PROVIDER, "m", 502, {}, raw), CallTransient)
 

@@ -119,7 +119,8 @@ ANSWERS = [
     Answer("a text long enough for several pieces, with ümläut and 漢字 🦜 \0 and \u2028", usage=Usage(10, 20, 4, 6)),
     Answer("cut", "length", usage=Usage(3, 9)),
     Answer("I will add", "tool", [
-        {"id": "c1", "name": "add", "arguments": {"a": [1, 2.5, {"b": "ç"}]}}, {"id": "c2", "name": "now", "arguments": {}},
+        {"id": "c1", "name": "add", "arguments": {"a": [1, 2.5, {"b": "ç"}]}},
+        {"id": "c2", "name": "now", "arguments": {}},
     ], Usage(8, 8)),
     Answer("", "tool", [{"id": "c1", "name": "add", "arguments": {"a": "x" * 60}}], Usage(8, 8)),
     Answer("I cannot help with that", "refused", usage=Usage(5, 5)),
@@ -137,7 +138,11 @@ def test_a_stream_adds_up_to_the_very_answer_unstreamed(name: str, answer: Answe
     parsed = wire.parse(response)
     assert parsed == wire.parse(assembled)
     assert text == parsed.text == answer.text
-    assert (parsed.finish, parsed.usage, list(parsed.tool_calls)) == (answer.finish, answer.usage, list(answer.tool_calls))
+    assert (parsed.finish, parsed.usage, list(parsed.tool_calls)) == (
+        answer.finish,
+        answer.usage,
+        list(answer.tool_calls),
+    )
 
 
 @pytest.mark.parametrize("name", PROTOCOLS)
@@ -177,13 +182,16 @@ def test_openais_own_chat_stream_is_understood() -> None:
         "prompt_tokens_details": {"cached_tokens": 5}, "completion_tokens_details": {"reasoning_tokens": 2},
     }  # fmt: skip
     call = {"index": 0, "id": "call_1", "type": "function", "function": {"name": "get_weather", "arguments": ""}}
-    raw = sse(
-        chunk({"role": "assistant", "content": None, "tool_calls": [call], "refusal": None}),
-        chunk({"tool_calls": [{"index": 0, "function": {"arguments": '{"city'}}]}),
-        chunk({"tool_calls": [{"index": 0, "function": {"arguments": '":"Rome"}'}}]}),
-        chunk({}, "tool_calls"),
-        chunk(None, usage=used),
-    ) + b": keep-alive\n\ndata: [DONE]\n\n"
+    raw = (
+        sse(
+            chunk({"role": "assistant", "content": None, "tool_calls": [call], "refusal": None}),
+            chunk({"tool_calls": [{"index": 0, "function": {"arguments": '{"city'}}]}),
+            chunk({"tool_calls": [{"index": 0, "function": {"arguments": '":"Rome"}'}}]}),
+            chunk({}, "tool_calls"),
+            chunk(None, usage=used),
+        )
+        + b": keep-alive\n\ndata: [DONE]\n\n"
+    )
     _, response, done = streamed("chat", raw)
     assert done
     assert response["choices"][0]["message"] == {
@@ -211,7 +219,9 @@ def test_anthropics_own_stream_is_understood() -> None:
     message = {
         "id": "msg_1", "type": "message", "role": "assistant", "content": [], "model": "claude", "stop_reason": None,
         "stop_sequence": None,
-        "usage": {"input_tokens": 10, "cache_creation_input_tokens": 7, "cache_read_input_tokens": 100, "output_tokens": 1},
+        "usage": {
+            "input_tokens": 10, "cache_creation_input_tokens": 7, "cache_read_input_tokens": 100, "output_tokens": 1,
+        },
     }  # fmt: skip
     raw = sse(
         ("message_start", {"type": "message_start", "message": message}),
@@ -246,10 +256,12 @@ def test_anthropics_own_stream_is_understood() -> None:
 
 
 def test_a_tool_call_that_was_cut_at_the_limit_is_an_answer_and_was_paid() -> None:
+    block = {"type": "tool_use", "id": "t", "name": "n", "input": {}}
+    piece = {"type": "input_json_delta", "partial_json": '{"a": "unfin'}
     raw = sse(
         ("", {"type": "message_start", "message": {"type": "message", "content": [], "usage": {"input_tokens": 1}}}),
-        ("", {"type": "content_block_start", "index": 0, "content_block": {"type": "tool_use", "id": "t", "name": "n", "input": {}}}),
-        ("", {"type": "content_block_delta", "index": 0, "delta": {"type": "input_json_delta", "partial_json": '{"a": "unfin'}}),
+        ("", {"type": "content_block_start", "index": 0, "content_block": block}),
+        ("", {"type": "content_block_delta", "index": 0, "delta": piece}),
         ("", {"type": "content_block_stop", "index": 0}),
         ("", {"type": "message_delta", "delta": {"stop_reason": "max_tokens"}, "usage": {"output_tokens": 5}}),
         ("", {"type": "message_stop"}),
@@ -262,7 +274,11 @@ def test_a_tool_call_that_was_cut_at_the_limit_is_an_answer_and_was_paid() -> No
 def test_geminis_own_stream_is_understood() -> None:
     def chunk(parts: list[Any], used: Any, **rest: Any) -> tuple[str, Any]:
         content = {"parts": parts, "role": "model"}
-        return "", {"candidates": [{"content": content, "index": 0, **rest}], "usageMetadata": used, "modelVersion": "g"}
+        return "", {
+            "candidates": [{"content": content, "index": 0, **rest}],
+            "usageMetadata": used,
+            "modelVersion": "g",
+        }
 
     raw = sse(
         chunk([{"text": "I plan ", "thought": True}], {"promptTokenCount": 4}),
@@ -299,7 +315,10 @@ def test_openais_own_responses_stream_is_understood() -> None:
                   "output_tokens_details": {"reasoning_tokens": 8}, "total_tokens": 48},
     }  # fmt: skip
     raw = sse(
-        ("response.created", {"type": "response.created", "response": {**final, "output": [], "status": "in_progress"}}),
+        (
+            "response.created",
+            {"type": "response.created", "response": {**final, "output": [], "status": "in_progress"}},
+        ),
         ("response.output_text.delta", {"type": "response.output_text.delta", "output_index": 1, "delta": "In "}),
         ("response.output_text.delta", {"type": "response.output_text.delta", "output_index": 1, "delta": "a"}),
         ("response.incomplete", {"type": "response.incomplete", "response": final}),
@@ -326,7 +345,9 @@ def test_an_error_inside_a_200_is_no_answer(name: str, response: dict[str, Any])
 
 
 @pytest.mark.parametrize("name", PROTOCOLS)
-@pytest.mark.parametrize("wrong", [{}, {"choices": 3, "output": 3, "content": 3, "candidates": 3}, {"choices": [{"message": "x"}]}])
+@pytest.mark.parametrize(
+    "wrong", [{}, {"choices": 3, "output": 3, "content": 3, "candidates": 3}, {"choices": [{"message": "x"}]}]
+)
 def test_a_response_of_another_shape_is_malformed(name: str, wrong: dict[str, Any]) -> None:
     with pytest.raises(Malformed):
         PROTOCOLS[name].parse(wrong)

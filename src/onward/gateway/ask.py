@@ -1,7 +1,7 @@
 """The gateway as bodies see it: `prepare` makes a call, `send` sends it once.
 
-    gateway = Gateway(with_keys(PROVIDERS, keys), models={"echo": lambda messages, params: messages[-1]["content"]})
-    answer = await gateway.send(gateway.prepare("python/echo", [{"role": "user", "content": "hi"}], {}))
+gateway = Gateway(with_keys(PROVIDERS, keys), models={"echo": lambda messages, params: messages[-1]["content"]})
+answer = await gateway.send(gateway.prepare("python/echo", [{"role": "user", "content": "hi"}], {}))
 """
 
 from __future__ import annotations
@@ -109,7 +109,7 @@ class Gateway:
         usd: float | None = 0.0
         if self._prices.own("python", name):
             most = params.get("max_tokens")
-            used = Usage(input_bound(body, _encoded(body), messages), int(most or 0))
+            used = Usage(input_bound(body, len(_encoded(body)), messages), int(most or 0))
             tokens, usd = (used.total, self._prices.bound("python", name, used)) if most else (None, None)
         return Call("python", "python", name, body, tokens, usd)
 
@@ -117,7 +117,7 @@ class Gateway:
         self, provider: Provider, wire: Wire, model: str, body: Mapping[str, Any], messages: Sequence[Message]
     ) -> tuple[int | None, float | None]:
         text = _encoded(body)
-        most_in, most_out = input_bound(body, text, messages), wire.largest_output(body)
+        most_in, most_out = input_bound(body, len(text), messages), wire.largest_output(body)
         if self._is_ours(provider):
             most = self._local.window
             return min(most, most_in + (most if most_out is None else most_out)), self._usd(provider, model, most, most)
@@ -147,7 +147,7 @@ class Gateway:
     async def _exchange(self, provider: Provider, call: Call, on_text: Callable[[str], None] | None) -> Answer:
         wire, stream = PROTOCOLS[call.protocol], on_text is not None
         payload = _encoded(wire.delivered(call.body, stream))
-        headers = wire.headers(provider.key) if provider.key else wire.headers("")
+        headers = wire.headers(provider.key)
         try:
             async with self._upstream.exchange(provider, wire.path(call.model, stream), payload, headers) as reply:
                 if not 200 <= reply.status < 300:

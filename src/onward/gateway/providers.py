@@ -68,7 +68,8 @@ PROVIDERS: Mapping[str, Provider] = {
         Provider("openai-responses", "responses", "https://api.openai.com/v1", key_name="OPENAI_API_KEY"),
         Provider("anthropic", "messages", "https://api.anthropic.com", key_name="ANTHROPIC_API_KEY"),
         Provider("google", "gemini", "https://generativelanguage.googleapis.com", key_name="GEMINI_API_KEY"),
-        Provider("local", "chat", "http://127.0.0.1/v1"),
+        # llama.cpp's server closes a connection after a stream without saying so beforehand.
+        Provider("local", "chat", "http://127.0.0.1/v1", headers={"Connection": "close"}),
     )
 }  # fmt: skip
 """The known ones, without keys. The port of `local` is known once it runs."""

@@ -11,6 +11,7 @@ import json
 import os
 import threading
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from hashlib import sha256
 from pathlib import Path
@@ -75,7 +76,7 @@ class Billed:
     retry: int
     """`x-stainless-retry-count`, which SDKs send."""
     delivered: bool
-    """Whether the client was still there when the answer's last byte was written."""
+    """Whether the client was still there when the answer's last part was written."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -242,11 +243,8 @@ class ProviderServer:
         made = said if isinstance(said, Answer) else Answer(said)
         if not made.usage.total:
             made = replace(made, usage=Usage(found.size // 4, len(made.text) // 4 + 1))
-        whole = fault is None or fault.kind in ("huge", "nul")
-        response, delivered = await self._write(http, found, made, "" if whole else fault.kind if fault else "")
-        if whole:
-            self._bill(received, found, made.usage, delivered)
-        return response
+        harm = fault.kind if fault and fault.kind not in ("huge", "nul") else ""
+        return await self._write(http, found, made, harm, received)
 
     def _next_fault(self, raw: bytes) -> Fault | None:
         for index, fault in enumerate(self.faults):
@@ -257,7 +255,9 @@ class ProviderServer:
                 return fault
         return None
 
-    def _bill(self, received: float, found: Request, used: Usage, delivered: bool) -> None:
+    def _bill(self, http: web.Request, found: Request, used: Usage, received: float) -> None:
+        """Written down before the last byte leaves: who has read an answer finds it in the log."""
+        delivered = http.transport is not None and not http.transport.is_closing()
         retry = found.headers.get("x-stainless-retry-count", "0")
         billed = Billed(
             received, _now(), found.digest, found.model, found.protocol, used.input, used.output,
@@ -268,9 +268,10 @@ class ProviderServer:
             os.write(self._file, (json.dumps(asdict(billed)) + "\n").encode())
 
     async def _write(
-        self, http: web.Request, found: Request, made: Answer, harm: str
-    ) -> tuple[web.StreamResponse, bool]:
-        """Writes the answer to its last byte (or to its middle, where it is harmed); whether somebody still read."""
+        self, http: web.Request, found: Request, made: Answer, harm: str, received: float
+    ) -> web.StreamResponse:
+        """Writes the answer to its last byte, or to its middle where it is harmed. A client that has gone does not
+        stop a provider from answering, nor from billing."""
         from aiohttp import web
 
         from onward.gateway.protocols import PROTOCOLS
@@ -278,7 +279,7 @@ class ProviderServer:
         wire = PROTOCOLS[found.protocol]
         whole = wire.render(made, found.model)
         if harm == "not-text":
-            return web.Response(text=_no_text(json.dumps(whole), made), content_type="application/json"), True
+            return web.Response(text=_no_text(json.dumps(whole), made), content_type="application/json")
         pieces = list(wire.frames(whole)) if found.stream else [json.dumps(whole).encode()]
         size = sum(map(len, pieces))
         if harm:
@@ -287,19 +288,20 @@ class ProviderServer:
         response = web.StreamResponse(headers={"Content-Type": kind})
         if not found.stream:
             response.content_length = size if harm == "cut" else len(pieces[0])
-        try:
+        with suppress(ConnectionError):
             await response.prepare(http)
-            for piece in pieces:
+        for number, piece in enumerate(pieces, 1):
+            if number == len(pieces) and not harm:
+                self._bill(http, found, made.usage, received)
+            with suppress(ConnectionError):
                 await response.write(piece)
-                if self.pace:
-                    await asyncio.sleep(self.pace)
-            if harm == "cut":
-                _hang_up(http)
-            else:
-                await response.write_eof()
-        except ConnectionError:
-            return response, False
-        return response, http.transport is not None and not http.transport.is_closing()
+            if self.pace:
+                await asyncio.sleep(self.pace)
+        if harm == "cut":
+            _hang_up(http)
+        with suppress(ConnectionError):
+            await response.write_eof()
+        return response
 
 
 def _hang_up(http: web.Request) -> None:

@@ -163,6 +163,5 @@ class Upstream:
 
 def _plain(error: Any) -> str:
     """An error in one line, without the repr of request headers that some of aiohttp's carry."""
-    inner = getattr(error, "os_error", None)
-    said = str(inner or getattr(error, "message", "") or error.args[0] if error.args else error)
+    said = str(getattr(error, "os_error", None) or getattr(error, "message", "") or error)
     return f"{type(error).__name__}: {said}"[:300]

@@ -83,9 +83,9 @@ def path(model: str, stream: bool) -> str:
     return "/chat/completions"
 
 
-def headers(key: str) -> dict[str, str]:
+def headers(key: str | None) -> dict[str, str]:
     """A bearer token."""
-    return {"Authorization": f"Bearer {key}"}
+    return {"Authorization": f"Bearer {key}"} if key else {}
 
 
 def largest_output(body: Mapping[str, Any]) -> int | None:

@@ -137,9 +137,9 @@ def path(model: str, stream: bool) -> str:
     return f"/v1beta/models/{model}:{'streamGenerateContent?alt=sse' if stream else 'generateContent'}"
 
 
-def headers(key: str) -> dict[str, str]:
+def headers(key: str | None) -> dict[str, str]:
     """`x-goog-api-key`."""
-    return {"x-goog-api-key": key}
+    return {"x-goog-api-key": key} if key else {}
 
 
 def largest_output(body: Mapping[str, Any]) -> int | None:

@@ -143,9 +143,10 @@ def path(model: str, stream: bool) -> str:
     return "/v1/messages"
 
 
-def headers(key: str) -> dict[str, str]:
+def headers(key: str | None) -> dict[str, str]:
     """`x-api-key`, and the version of the format."""
-    return {"x-api-key": key, "anthropic-version": "2023-06-01"}
+    version = {"anthropic-version": "2023-06-01"}
+    return {"x-api-key": key, **version} if key else version
 
 
 def largest_output(body: Mapping[str, Any]) -> int | None:

@@ -110,9 +110,9 @@ def path(model: str, stream: bool) -> str:
     return "/responses"
 
 
-def headers(key: str) -> dict[str, str]:
+def headers(key: str | None) -> dict[str, str]:
     """A bearer token."""
-    return {"Authorization": f"Bearer {key}"}
+    return {"Authorization": f"Bearer {key}"} if key else {}
 
 
 def largest_output(body: Mapping[str, Any]) -> int | None:

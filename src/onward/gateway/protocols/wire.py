@@ -75,8 +75,8 @@ class Wire(Protocol):
         """What follows the base URL."""
         ...
 
-    def headers(self, key: str) -> dict[str, str]:
-        """The headers that carry the key and the format's version."""
+    def headers(self, key: str | None) -> dict[str, str]:
+        """The headers that carry the key (where there is one) and the format's version."""
         ...
 
     def largest_output(self, body: Mapping[str, Any]) -> int | None:
