@@ -22,6 +22,16 @@ class Attachment:
     size: int
     media_type: str = "application/octet-stream"
     path: Path | None = None
+    data: bytes | None = None
+    """The content itself, where a source generated it."""
+
+    def read(self) -> bytes:
+        """The content, from where the source has it. Raises OSError; ValueError for one that only a run holds."""
+        if self.data is not None:
+            return self.data
+        if self.path is None:
+            raise ValueError(f"the content of {self.name} is in the run, by its digest {self.digest}")
+        return self.path.read_bytes()
 
 
 @dataclass(frozen=True, slots=True)
