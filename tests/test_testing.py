@@ -18,7 +18,7 @@ from urllib.request import urlopen
 import aiohttp
 import pytest
 
-from onward.context import Answer, Usage
+from onward.ask import Answer, Usage
 from onward.errors import CallTransient
 from onward.gateway import Gateway
 from onward.testing import Fault, ProviderServer, Request

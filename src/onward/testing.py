@@ -1,4 +1,4 @@
-"""Fakes for tests of your own: a scripted provider over real HTTP on loopback.
+"""Fakes for tests of your own: a scripted provider over real HTTP on loopback, time moved by hand, a dying journal.
 
     async with ProviderServer(answer=lambda request: "42") as server:          # in this event loop
         gateway = Gateway(server.providers())
@@ -6,7 +6,7 @@
         ...
     python -m onward.testing serve --port 0 --log calls.jsonl --fault 429x2    # as a process; prints its URL
 
-It speaks the four wire formats, streaming and not. What it answers in full is billed: one line of JSON in the log.
+The provider speaks the four wire formats, streaming and not. What it answers in full is billed: one line of JSON in the log.
 """
 
 from __future__ import annotations
@@ -16,9 +16,12 @@ import asyncio
 import sys
 from collections.abc import Sequence
 
+from onward.faking import Crash, CrashingJournal, FakeClock, crash_at
 from onward.gateway.scripted import Billed, Fault, ProviderServer, Request, default_answer
 
-__all__ = ["Billed", "Fault", "ProviderServer", "Request", "main"]
+__all__ = [
+    "Billed", "Crash", "CrashingJournal", "FakeClock", "Fault", "ProviderServer", "Request", "crash_at", "main",
+]  # fmt: skip
 
 
 def _fault(text: str) -> Fault:

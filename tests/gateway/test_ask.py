@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from onward.context import Answer, Ask, Usage
+from onward.ask import Answer, Ask, Usage
 from onward.errors import CallRejected, CallTransient, UsageError
 from onward.gateway import PROVIDERS, Gateway, Price, Prices, PythonModel
 from onward.testing import Fault, ProviderServer

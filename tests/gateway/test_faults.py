@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from onward.context import Answer
+from onward.ask import Answer
 from onward.errors import CallError, CallRejected, CallTransient, ProviderStopped
 from onward.gateway import Gateway, Provider
 from onward.gateway.faults import failure, reported, retry_after
@@ -200,6 +200,26 @@ def test_a_body_of_any_form_is_survived(raw: bytes) -> None:
 )
 def test_an_error_inside_a_200_has_the_class_of_its_name(error: Any, wanted: type[CallError]) -> None:
     assert type(reported(PROVIDER, "m", error)) is wanted
+
+
+def test_a_call_that_is_cancelled_hangs_up_and_the_next_one_is_not_hurt() -> None:
+    async def go() -> str:
+        gateway = Gateway(server.providers())
+        call = gateway.prepare("openai/m", [{"role": "user", "content": "x"}], {})
+        lost = asyncio.create_task(gateway.send(call))
+        while not server.requests:
+            await asyncio.sleep(0.01)
+        lost.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await lost
+        try:
+            return (await gateway.send(call)).text
+        finally:
+            await gateway.close()
+
+    with ProviderServer(latency=0.2) as server:
+        assert asyncio.run(go()).startswith("answer ")
+        assert [billed.delivered for billed in server.calls] == [False, True]
 
 
 def test_a_bug_in_the_callers_own_listener_is_not_blamed_on_the_network() -> None:

@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from onward.context import Usage
+from onward.ask import Usage
 from onward.errors import UsageError
 from onward.gateway import Price, Prices, parse_price
 
@@ -58,7 +58,7 @@ import sys, threading
 def watch(event, given):
     assert not event.startswith("socket."), event
 sys.addaudithook(watch)
-from onward.context import Usage
+from onward.ask import Usage
 from onward.gateway import Prices
 assert Prices().cost("openai", "gpt-4o-mini", Usage(10, 10))
 assert threading.active_count() == 1

@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from onward.context import Answer, Usage
+from onward.ask import Answer, Usage
 from onward.errors import UsageError
 from onward.gateway.protocols import PROTOCOLS, Malformed, Reported
 from onward.gateway.protocols.wire import load, whole

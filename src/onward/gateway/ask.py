@@ -12,7 +12,7 @@ from dataclasses import replace
 from difflib import get_close_matches
 from typing import Any, NoReturn, Protocol
 
-from onward.context import Answer, Call, Message, Usage
+from onward.ask import Answer, Call, Message, Usage
 from onward.errors import CallTransient, UsageError
 from onward.gateway.bounds import input_bound
 from onward.gateway.faults import failure, reported
@@ -48,7 +48,7 @@ class Served(Protocol):
 
 
 class Gateway:
-    """Implements `context.Ask`.
+    """Implements `onward.ask.Ask`.
 
     `providers`: those that may be used, by name (default: the known ones, without keys). `models`: functions for the
     provider `python`. `local`: the server behind the provider `local`, unless that provider was given an address of

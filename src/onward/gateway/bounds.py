@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from onward.context import Message
+from onward.ask import Message
 
 __all__ = ["input_bound"]
 

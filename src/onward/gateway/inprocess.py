@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from onward.context import Answer, Message
+from onward.ask import Answer, Message
 from onward.errors import CallError, CallRejected, CallTransient
 
 __all__ = ["PythonModel", "ask_python"]

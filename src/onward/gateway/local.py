@@ -11,6 +11,7 @@ import os
 import subprocess
 import sys
 import tempfile
+import threading
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from importlib.util import find_spec
@@ -41,6 +42,8 @@ class LocalModel:
         self._said: IO[bytes] | None = None
         self._url = self._model = ""
         self._slot: asyncio.Lock | None = None
+        # A turn that is cancelled leaves its thread starting: nobody may start or end the server at the same time.
+        self._changing = threading.Lock()
 
     def check(self, model: str) -> Path:
         """The model's file. Raises UsageError where model or packages are not there, and says how to get them."""
@@ -76,8 +79,15 @@ class LocalModel:
             self._slot = asyncio.Lock()
         async with self._slot:
             if self.pid is None or model != self._model:
-                await asyncio.to_thread(self._start, model)
+                await asyncio.to_thread(self._change, model)
             yield self._url
+
+    def _change(self, model: str | None) -> None:
+        with self._changing:
+            if model is None:
+                self._end()
+            elif self.pid is None or model != self._model:
+                self._start(model)
 
     def _start(self, model: str) -> None:
         self._end()
@@ -127,4 +137,5 @@ class LocalModel:
 
     async def stop(self) -> None:
         """End the server. A later turn starts it again."""
-        await asyncio.to_thread(self._end)
+        if self._child or self._said:
+            await asyncio.to_thread(self._change, None)

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from onward.context import Usage
+from onward.ask import Usage
 from onward.errors import UsageError
 
 if TYPE_CHECKING:

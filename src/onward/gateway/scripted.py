@@ -17,8 +17,8 @@ from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
+from onward.ask import Answer, Usage
 from onward.clock import SystemClock
-from onward.context import Answer, Usage
 from onward.fingerprint import canonical
 
 if TYPE_CHECKING:

@@ -12,7 +12,7 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from onward.context import Answer, Message, Usage
+from onward.ask import Answer, Message, Usage
 from onward.errors import UsageError
 from onward.gateway.protocols.wire import (
     Malformed,

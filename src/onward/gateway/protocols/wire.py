@@ -17,7 +17,7 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple, Protocol
 
-from onward.context import Answer, Message
+from onward.ask import Answer, Message
 from onward.errors import UsageError
 from onward.gateway.sse import Event
 
