@@ -8,7 +8,9 @@ from __future__ import annotations
 import asyncio
 import inspect
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
+from threading import Thread
 from typing import Any
 
 from onward.ask import Answer, Ask, Call, Message, Usage
@@ -21,7 +23,7 @@ from onward.keys import Key
 from onward.once import Recorder, Step
 from onward.plan import seed_of
 
-__all__ = ["Answer", "Ask", "BlockingContext", "Call", "Context", "Message", "Meter", "Usage", "World", "trial_context"]
+__all__ = ["Answer", "Ask", "BlockingContext", "Call", "Context", "Message", "Meter", "Usage", "World", "in_thread", "trial_context"]
 
 _TICK = 5.0
 """Seconds of active time that a kill may forget."""
@@ -216,10 +218,32 @@ class BlockingContext:
 
         async def run(below: Context) -> Any:
             arguments = (BlockingContext(below, self._loop),) if _takes_context(body) else ()
-            return await asyncio.to_thread(body, *arguments)
+            return await in_thread(body, *arguments)
 
         steps = self._ctx.step(name, run, key=key, depends=depends)
         return asyncio.run_coroutine_threadsafe(steps, self._loop).result()
+
+
+async def in_thread(body: Callable[..., Any], *arguments: Any) -> Any:
+    """Run a sync function in a thread of its own: a pool could fill up with bodies that wait for steps in it."""
+    loop = asyncio.get_running_loop()
+    future: asyncio.Future[Any] = loop.create_future()
+
+    def settle(value: Any, error: BaseException | None) -> None:
+        if not future.done():
+            future.set_exception(error) if error is not None else future.set_result(value)
+
+    def run() -> None:
+        value, error = None, None
+        try:
+            value = body(*arguments)
+        except BaseException as found:
+            error = found
+        with suppress(RuntimeError):  # the loop is gone: the run was stopped while the body went on
+            loop.call_soon_threadsafe(settle, value, error)
+
+    Thread(target=run, name="onward body", daemon=True).start()
+    return await future
 
 
 def _takes_context(body: Callable[..., Any]) -> bool:

@@ -211,6 +211,8 @@ class Recorder:
     async def _send(self, history: History, step: Step, call: Call, send: Callable[[], Awaitable[Answer]]) -> Answer:
         failures = 0
         while True:
+            if self.journal.low:
+                self.limits.stop("the disk is nearly full: make room, then resume")
             permit = await self.limits.enter(call)
             if step.timer is not None:
                 step.timer.waited(permit.waited)

@@ -10,7 +10,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from onward.context import BlockingContext, Context
+from onward.context import BlockingContext, Context, in_thread
 from onward.errors import StepFailed
 from onward.fingerprint import digest_of
 from onward.functions import Function
@@ -109,7 +109,7 @@ def function_solver(name: str, function: Function, model: str = "") -> Solver:
             value = await call(ctx, task)
         else:
             loop = asyncio.get_running_loop()
-            value = await asyncio.to_thread(call, BlockingContext(ctx, loop), task)
+            value = await in_thread(call, BlockingContext(ctx, loop), task)
             if inspect.isawaitable(value):
                 value = await value
         return value if isinstance(value, dict) and "output" in value else {"output": value}
