@@ -6,7 +6,8 @@
         ...
     python -m onward.testing serve --port 0 --log calls.jsonl --fault 429x2    # as a process; prints its URL
 
-The provider speaks the four wire formats, streaming and not. What it answers in full is billed: one line of JSON in the log.
+The provider speaks the four wire formats, streaming and not. What it answers in full is billed: one line of JSON in
+the log.
 """
 
 from __future__ import annotations

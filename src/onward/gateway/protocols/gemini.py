@@ -3,6 +3,9 @@
 Source of the format: the Gemini API reference, `models.generateContent` and `models.streamGenerateContent?alt=sse`.
 A stream has no event that says it is over: it is over when each candidate has its `finishReason` (or the prompt was
 blocked), and the last chunk before the connection ends holds the counts.
+
+Newer models want the `thoughtSignature` of a call handed back: give an assistant turn the response's own parts as
+`content` (they go out as they are) instead of `tool_calls`.
 """
 
 from __future__ import annotations
