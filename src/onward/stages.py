@@ -19,6 +19,7 @@ from onward.once import Missing
 from onward.parsers import parse as parsed
 from onward.plan import STAGES, Shape
 from onward.reducers import Candidate
+from onward.reducers import reduce as reduced
 from onward.scorers import score as scored
 from onward.scorers.judge import judging_messages, verdict
 from onward.solvers import Solver
@@ -140,7 +141,7 @@ async def reduce(ctx: Context, work: Work, state: State) -> None:
     }
 
     async def body() -> Any:
-        return reducer.call([_parsed(work, candidate) for candidate in state.candidates], work.task)
+        return reduced(reducer, [_parsed(work, candidate) for candidate in state.candidates], work.task)
 
     value = await ctx.run(ctx.child_path("reduce"), Fingerprint.join(parts), body, fails_as="error")
     state.output = value["output"]
