@@ -280,6 +280,11 @@ class JournalContract:
         journal.commit([result("next")])
         assert [(seq, row.key) for seq, row in journal.rows()] == [(1, "next")]
 
+    def test_rows_may_come_from_anything_that_can_be_iterated(self, journal: Journal) -> None:
+        journal.commit({result("a"): 1}.keys())
+        journal.commit(result(f"t{n}") for n in range(3000))
+        assert journal.head().seq == 3001
+
     def test_rows_are_drawn_on_the_writers_thread(self, journal: Journal) -> None:
         threads: set[int] = set()
 

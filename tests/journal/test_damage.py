@@ -230,6 +230,13 @@ def test_a_log_that_lost_its_tail_is_damage(killed: Path) -> None:
     assert "torn" in problems(killed)[0][1]
 
 
+@pytest.mark.parametrize("create", [True, False])
+def test_a_log_without_its_database_is_damage_and_never_a_fresh_start(killed: Path, create: bool) -> None:
+    (killed / "journal.db").unlink()
+    with pytest.raises(Damaged, match="its log is there"):
+        SqliteJournal(killed, create=create)
+
+
 def test_half_a_commit_at_the_end_of_a_log_is_only_what_a_kill_leaves(killed: Path) -> None:
     file = killed / "journal.db-wal"
     content = file.read_bytes()

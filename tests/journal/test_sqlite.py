@@ -9,6 +9,7 @@ import sqlite3
 import stat
 import subprocess
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -16,7 +17,7 @@ from pathlib import Path
 import pytest
 from tests.journal.contract import ME, OTHER, JournalContract, Told, alive, dead, result
 
-from onward.entry import blob_digest
+from onward.entry import Row, blob_digest
 from onward.errors import Damaged, Fenced, NotThere, UsageError
 from onward.journal import Journal, SqliteJournal
 from onward.journal.place import file_system
@@ -228,6 +229,41 @@ def test_answers_already_paid_for_land_on_a_full_disk_and_then_it_is_said(tmp_pa
         (disk / "ballast2").unlink()
         journal.commit([result("after")])
         assert [(seq, row.key) for seq, row in journal.rows()] == [(1, "before"), (2, "paid"), (3, "after")]
+        assert list(journal.check()) == []
+        journal.close()
+
+
+def test_on_a_full_disk_an_iterator_lands_whole_or_not_at_all(tmp_path: Path) -> None:
+    with mounted(tmp_path / "disk", "100m") as disk:
+        journal = SqliteJournal(disk / "run", create=True)
+        journal.claim(ME, gone=alive)
+        fill(disk / "ballast")
+        content = os.urandom(500_000)
+        told, blocked = Told(), threading.Event()
+
+        def some(count: int, fails: bool) -> Iterator[Row]:
+            blocked.wait()
+            for n in range(count):
+                yield result(f"{count}/{n}", body='{"value":"' + os.urandom(200).hex() + '"}')
+            if fails:
+                raise LookupError("the parent is gone")
+
+        journal.append(some(3, fails=False), {}, told)
+        journal.append(some(700, fails=True), {}, told)
+        journal.append(some(700, fails=False), {blob_digest(content): content}, told)
+        journal.append(some(3000, fails=False), {}, told)
+        journal.append(some(10, fails=False), {}, told)
+        blocked.set()
+        outcomes = told.wait(5)
+        landed = [3, 700, 3000, 10]
+        assert isinstance(outcomes[1], LookupError)
+        assert outcomes[0] is outcomes[2] is outcomes[4] is None
+        if outcomes[3] is not None:  # so long a one is not drawn twice
+            assert isinstance(outcomes[3], OSError)
+            landed.remove(3000)
+        counts = {n: sum(1 for _ in journal.rows(str(n))) for n in (3, 700, 3000, 10)}
+        assert counts == {n: n if n in landed else 0 for n in counts}
+        journal.beat(1.0)
         assert list(journal.check()) == []
         journal.close()
 

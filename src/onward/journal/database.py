@@ -15,7 +15,9 @@ from onward.errors import Damaged, NotThere
 from onward.journal.pages import image
 from onward.journal.schema import APPLICATION, migrate
 
-__all__ = ["NAME", "PAGE", "Readers", "connect", "is_full", "make", "recognise", "translated"]
+__all__ = [
+    "NAME", "PAGE", "Readers", "belongs", "connect", "is_full", "make", "recognise", "refuse_leftovers", "translated",
+]  # fmt: skip
 
 NAME = "journal.db"
 PAGE = 1024
@@ -38,7 +40,7 @@ def connect(path: Path, *, mode: str = "ro") -> sqlite3.Connection:
 
 def make(path: Path) -> None:
     """Make an empty journal, at once and whole: a kill on the way leaves nothing by that name."""
-    draft = path.with_name(f"{path.name}.{os.getpid()}.{threading.get_ident()}.new")
+    draft = path.with_name(f"{path.name}.{os.urandom(6).hex()}.new")
     try:
         os.close(os.open(draft, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o600))
         connection = connect(draft, mode="rw")
@@ -74,6 +76,13 @@ def recognise(path: Path) -> None:
         raise Damaged(f"{path} is not a file")
     if size == 0:
         raise Damaged(f"{path} is empty: the journal is lost; look for a copy, nothing was changed")
+
+
+def refuse_leftovers(path: Path) -> None:
+    """Raise Damaged where a log lies beside no database: SQLite would play it into whatever is made there."""
+    with suppress(OSError):
+        if os.stat(f"{path}-wal").st_size:
+            raise Damaged(f"{path} is missing, but its log is there: the journal was lost; look for a copy")
 
 
 def belongs(connection: sqlite3.Connection, path: Path) -> None:

@@ -33,16 +33,21 @@ def is_under(key: str, prefix: str) -> bool:
 
 def normal(row: Row) -> Row:
     """The row with numbers and text of exact types, so that what is read back is what was sealed."""
-    usd = row.usd
+    _, key, attempt, generation, _, _, _, usd, tokens, _ = row
+    if (
+        type(key) is str and type(attempt) is type(generation) is int and attempt < _MOST and generation < _MOST
+        and (usd is None or (type(usd) is float and usd > 0.0)) and (tokens is None or tokens < _MOST)
+    ):  # fmt: skip
+        return row
     if usd is not None:
         usd = float(usd) + 0.0  # minus zero does not survive every store
         if math.isnan(usd):
             raise ValueError(f"{row.key}: usd is not a number")
-    attempt, generation, tokens = int(row.attempt), int(row.generation), row.tokens
+    attempt, generation = int(attempt), int(generation)
     if max(attempt, generation, tokens or 0) >= _MOST:
         raise ValueError(f"{row.key}: a number is too large for a journal")
     return Row(
-        row.kind, str(row.key), attempt, generation, row.outcome, row.fingerprint, row.at, usd, tokens, row.body
+        row.kind, str(key), attempt, generation, row.outcome, row.fingerprint, row.at, usd, tokens, row.body
     )  # fmt: skip
 
 

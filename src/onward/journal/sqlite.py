@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import sqlite3
 import threading
@@ -14,7 +15,17 @@ from onward.entry import Row, blob_digest
 from onward.errors import Damaged, Fenced
 from onward.journal.blobs import shrunk, whole
 from onward.journal.contract import Head, Holder, Journal, Newest, Problem, Stored, Sums
-from onward.journal.database import NAME, Readers, belongs, connect, is_full, make, recognise, translated
+from onward.journal.database import (
+    NAME,
+    Readers,
+    belongs,
+    connect,
+    is_full,
+    make,
+    recognise,
+    refuse_leftovers,
+    translated,
+)
 from onward.journal.lease import held_by
 from onward.journal.line import chained, depth_of, normal, origin_usd
 from onward.journal.log import Opened
@@ -47,14 +58,14 @@ class SqliteJournal(Journal):
     def __init__(self, folder: str | os.PathLike[str], *, create: bool = False, network: bool = False) -> None:
         self.folder = Path(folder)
         self._path = self.folder / NAME
-        if create and not self._path.exists():
-            make_private(self.folder)
-            if not network:
-                refuse_network(self.folder)
-            make(self._path)
-        recognise(self._path)
         if not network:
             refuse_network(self.folder)
+        if not self._path.exists():
+            refuse_leftovers(self._path)
+            if create:
+                make_private(self.folder)
+                make(self._path)
+        recognise(self._path)
         self._opened = Opened(self._path)
         self._space = Space(self.folder)
         self._readers = Readers(self._path)
@@ -206,7 +217,8 @@ class SqliteJournal(Journal):
                     connection.execute("ROLLBACK TO one")
                     outcomes.append(error)
                 else:
-                    (seq, chain), stored = after, stored | names if names else stored
+                    seq, chain = after
+                    stored |= names
                     outcomes.append(None)
                 connection.execute("RELEASE one")
             connection.execute("UPDATE head SET seq = ?, chain = ?", (seq, chain))
@@ -266,6 +278,14 @@ class SqliteJournal(Journal):
         return self._token
 
     def beat(self, now: float) -> None:
+        try:
+            self._beat(now)
+        except OSError as error:  # a heartbeat missed for want of room would cost the run
+            if error.errno != errno.ENOSPC or not self._space.give():
+                raise
+            self._beat(now)
+
+    def _beat(self, now: float) -> None:
         with self._writing() as connection:
             self._fence(connection)
             connection.execute("UPDATE lease SET heartbeat = ?", (now,))

@@ -5,9 +5,10 @@ A group is one transaction, so a busy run pays for one fsync where a naive one p
 
 from __future__ import annotations
 
+import errno
 import sys
 import threading
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from queue import Empty, SimpleQueue
 
@@ -28,23 +29,32 @@ class Append:
     rows: Iterable[Row]
     blobs: Mapping[bytes, bytes]
     done: Callable[[BaseException | None], None]
-    drawn: list[Row] = field(default_factory=list)
+    _rest: Iterator[Row] | None = None
+    _kept: list[Row] = field(default_factory=list)
     """Rows drawn from an iterator so far, as long as they are few."""
-    again: bool = True
-    """Whether it can be written a second time: false once more rows were drawn than are kept."""
+    _ended: BaseException | None = None
+    """Why there is no second go: the iterator failed, or gave more than is kept."""
 
-    def draw(self) -> Iterable[Row]:
-        """The rows. What an iterator gave is kept while it is little."""
+    def draw(self) -> Iterator[Row]:
+        """The rows. Drawn again after a full disk, it gives the same rows or the same error: never a part of them."""
         if isinstance(self.rows, Sequence):
             yield from self.rows
             return
-        yield from self.drawn
-        for row in self.rows:
-            if len(self.drawn) < _KEPT:
-                self.drawn.append(row)
-            else:
-                self.again = False
-            yield row
+        if self._ended is not None:
+            raise self._ended
+        if self._rest is None:
+            self._rest = iter(self.rows)
+        yield from list(self._kept)
+        try:
+            for row in self._rest:
+                if len(self._kept) < _KEPT:
+                    self._kept.append(row)
+                else:
+                    self._ended = OSError(errno.ENOSPC, "the disk is full: so long an append is not tried twice")
+                yield row
+        except Exception as error:
+            self._ended = error
+            raise
 
     def tell(self, error: BaseException | None) -> None:
         """Report the end to whoever appended. A fault in their callback must not end the writer."""
