@@ -106,12 +106,12 @@ async def generate(ctx: Context, work: Work, state: State) -> None:
         return
     found = await asyncio.gather(*(_sample(ctx, work, sample) for sample in wanted), return_exceptions=True)
     failure: StepError | None = None
+    ours = [value for value in found if isinstance(value, BaseException)]
+    _raise_first([error for error in ours if not isinstance(error, StepFailed | StepTimeout)])
     for sample, value in enumerate(found):
         if isinstance(value, StepFailed | StepTimeout):
             failure = failure or value
             state.candidates.append(Candidate(sample, None, failed=True))
-        elif isinstance(value, BaseException):
-            raise value
         else:
             state.candidates.append(Candidate(sample, value))
     if failure is not None and all(candidate.failed for candidate in state.candidates):
