@@ -85,7 +85,8 @@ def gateway_of(assembled: Assembled, settings: Settings, models: Mapping[str, An
         if stated:
             providers[name] = from_entry(name, stated)
     prices = dict(parse_price(f"{model}={price}") for model, price in {**spec.prices, **settings.prices}.items())
-    return Gateway(with_keys(providers, settings.keys), models=models, prices=Prices(prices), local=LocalModel())
+    local = LocalModel(log=settings.local_log)
+    return Gateway(with_keys(providers, settings.keys), models=models, prices=Prices(prices), local=local)
 
 
 def _limits(assembled: Assembled, settings: Settings) -> LimitsSpec:
@@ -156,9 +157,11 @@ async def _driven(invocation: Invocation, journal: Journal, dead: Any) -> Ending
     progress.spent_before, progress.reused_usd = sums.spent[0], sums.reused[0]
     gate.on_wait = lambda note: setattr(progress, "note", note)
     recorder.listeners += [progress.take, invocation.watch.event]
-    invocation.watch.begin(progress, {**_facts(invocation, None, None), "died": dead, "sums": sums})
-    if sums.doubt[2] and flags.in_doubt == "stop":
-        why = f"{sums.doubt[2]} calls are in doubt (at most ${sums.doubt[0]:.2f}): --in-doubt resend asks them again"
+    doubt, doubt_usd = run.in_doubt()
+    told = {**_facts(invocation, None, None), "died": dead, "sums": sums, "doubt": doubt, "doubt_usd": doubt_usd}
+    invocation.watch.begin(progress, told)
+    if doubt and flags.in_doubt == "stop":
+        why = f"{doubt} calls are in doubt (at most ${doubt_usd:.2f}): --in-doubt resend asks them again"
         return shared.ending(3, why)
     runner = Runner(recorder, window=2 * limits.concurrency + 12, max_errors=limits.max_errors)
     with _signals(runner, invocation.watch):

@@ -182,6 +182,8 @@ class Assembled:
     """Prompts and rubrics by field."""
     functions: Mapping[str, Function] = field(default_factory=dict)
     """User functions by field."""
+    folder: Path = Path()
+    """Where its paths start. No part of what it is."""
 
     @property
     def identity(self) -> dict[str, Any]:
@@ -277,7 +279,7 @@ def assemble(spec: Spec, folder: Path, stored: Mapping[str, Any] | None = None) 
     if len(set(taken)) < len(taken):
         raise SpecError("two scorers or judges have one name", field="score")
     stages = Stages.of(spec.samples, reducing, parsing, scorers, judges)
-    return Assembled(spec, tuple(solvers), stages, reader.texts, reader.functions)
+    return Assembled(spec, tuple(solvers), stages, reader.texts, reader.functions, folder)
 
 
 def _assemble_solver(solver: SolverSpec, reader: _Reader, where: str) -> Solver:
@@ -308,7 +310,10 @@ def frozen(assembled: Assembled) -> dict[str, Any]:
         where: {"name": function.name, "options": function.identity.get("options", {}), "source": function.source}
         for where, function in assembled.functions.items()
     }
-    return {"spec": _plain(written), "texts": dict(assembled.texts), "functions": functions}
+    return {
+        "spec": _plain(written), "texts": dict(assembled.texts), "functions": functions,
+        "folder": str(assembled.folder.absolute()),
+    }  # fmt: skip
 
 
 def _plain(value: Any) -> Any:

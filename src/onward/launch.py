@@ -67,7 +67,8 @@ async def run_async(
     made = _wanted(assembled, folder, settings, source)
     chosen = await _choose(made, folder, settings, watch, models)
     voiding = _everything if chosen.rerun else None
-    return await _go(chosen.folder, assembled, settings, watch, "run", models, chosen.only, _extending(made, voiding))
+    prelude = _extending(made, voiding, watch) if chosen.extends else voiding
+    return await _go(chosen.folder, assembled, settings, watch, "run", models, chosen.only, prelude)
 
 
 def _wanted(assembled: Assembled, folder: Path, settings: Settings, source: Any) -> Wanted:
@@ -88,6 +89,8 @@ class _Choice:
     folder: Path
     only: Callable[[str], bool] | None = None
     rerun: bool = False
+    extends: bool = True
+    """Whether tasks that are wanted beyond what is recorded are added: `--resume` without a limit only finishes."""
 
 
 async def _choose(
@@ -146,18 +149,22 @@ def _containing(made: Wanted, store: Path) -> Path | None:
         tasks = identity.pop("tasks")
         if identity != own or tasks["source"] != made.identity["tasks"]["source"]:
             continue
-        if _same_draw(selection, made.selection):
+        if _same_draw(selection, made.selection, stated=_seed_stated(made)):
             return folder
         if wider is None and not selection.get("random") and _contains(selection, made.selection):
             wider = folder
     return None if made.selection.get("random") else wider
 
 
-def _same_draw(recorded: Mapping[str, Any], asked: Mapping[str, Any]) -> bool:
+def _same_draw(recorded: Mapping[str, Any], asked: Mapping[str, Any], *, stated: bool) -> bool:
     """Equal filters; a random draw without a stated seed is any recorded draw of its kind."""
-    if asked.get("random") and not asked.get("seed_stated"):
-        return {**recorded, "seed": 0, "seed_stated": 0} == {**asked, "seed": 0, "seed_stated": 0}
+    if asked.get("random") and not stated:
+        return {**recorded, "seed": 0} == {**asked, "seed": 0}
     return dict(recorded) == dict(asked)
+
+
+def _seed_stated(made: Wanted) -> bool:
+    return bool(made.assembled.spec.select.get("seed_stated"))
 
 
 def _contains(recorded: Mapping[str, Any], asked: Mapping[str, Any]) -> bool:
@@ -166,27 +173,36 @@ def _contains(recorded: Mapping[str, Any], asked: Mapping[str, Any]) -> bool:
 
 def _resumed(folder: Path, made: Wanted, settings: Settings, watch: Watch) -> _Choice:
     run = open_run(folder)
-    same = _same_draw(run.facts["selection"], made.selection)
+    same = _same_draw(run.facts["selection"], made.selection, stated=_seed_stated(made))
     recorded = len(list(run.plan.task_ids()))
     run.close()
     watch.say(f"resuming {folder.name}" + ("" if same else ", narrowed to the filters given"))
     if same and (settings.flags.limit is None or made.count >= recorded):
-        return _Choice(folder)
+        return _Choice(folder, extends=settings.flags.limit is not None)
     chosen = {task for chunk in made.chunks for task in chunk.ids}
     return _Choice(folder, chosen.__contains__)
 
 
-def _extending(made: Wanted, then: Any) -> Any:
+def _extending(made: Wanted, then: Any, watch: Watch) -> Any:
     """Under the lease: add the tasks that are wanted beyond what is recorded."""
 
     async def prelude(run: Run, recorder: Recorder) -> None:
         same = made.selection == run.facts["selection"] and made.assembled.identity == _without_tasks(run)
-        if same and made.count > sum(1 for _ in run.plan.task_ids()):
-            await lineage.extend(run, recorder, made)
+        recorded = sum(1 for _ in run.plan.task_ids())
+        if same and made.count > recorded:
+            added = await lineage.extend(run, recorder, made)
+            watch.say(f"{recorded:,} → {recorded + added:,}: {added:,} new{_about(run, recorded, added)}")
         if then is not None:
             await then(run, recorder)
 
     return prelude
+
+
+def _about(run: Run, recorded: int, added: int) -> str:
+    """What so many more tasks will cost, by what the recorded ones did."""
+    sums = run.journal.sums()
+    usd = sums.spent[0] + sums.reused[0]
+    return f", about ${usd / recorded * added:.2f}" if usd and recorded else ""
 
 
 def _without_tasks(run: Run) -> dict[str, Any]:

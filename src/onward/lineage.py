@@ -87,6 +87,7 @@ def wanted(
         made.total += len(batch)
         if room > 0:
             _add_chunk(made, digests[:room])
+            _add_files(made, [task for task, _ in digests[:room]])
     made.order = order_digest(pairs)
     return made
 
@@ -98,7 +99,10 @@ def _add_chunk(made: Wanted, tasks: Sequence[tuple[Task, str]]) -> None:
     made.blobs[name] = content
     unscored = frozenset(task.id for task, _ in tasks if task.target is None)
     made.chunks.append(Chunk(tuple(task.id for task, _ in tasks), name.hex(), unscored))
-    for task, _ in tasks:
+
+
+def _add_files(made: Wanted, tasks: Iterable[Task]) -> None:
+    for task in tasks:
         for file in task.files:
             if file.digest not in made.files and (content := file.read()) is not None:
                 made.files[file.digest] = file.digest

@@ -9,7 +9,7 @@ from typing import Any, Protocol
 from onward.keys import Key
 from onward.once import Event
 
-__all__ = ["Progress", "Quiet", "Watch"]
+__all__ = ["Event", "Progress", "Quiet", "Watch"]
 
 
 @dataclass(slots=True)

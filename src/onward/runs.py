@@ -89,6 +89,22 @@ class Run:
         for seq, row in self.journal.rows(prefix, kinds=kinds):
             yield unpack(row, self.journal.blob, seq=seq)
 
+    def in_doubt(self) -> tuple[int, float]:
+        """Calls that left and whose answer is not here, and what they cost at most: a resume sends them again.
+
+        (`Journal.sums` has all that were ever in doubt, those since answered by a later attempt too: they may have
+        been billed.)
+        """
+        if not self.journal.sums().doubt[2]:
+            return 0, 0.0
+        found: dict[str, float] = {}
+        for seq, row in self.journal.rows("", kinds=("intent", "result")):
+            if row.kind == "result":
+                found.pop(row.key, None)
+            elif row.tokens is not None and seq > self.voids.since(row.key):
+                found[row.key] = row.usd or 0.0
+        return len(found), sum(found.values())
+
     def close(self) -> None:
         """Let go of the journal."""
         self.journal.close()

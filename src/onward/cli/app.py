@@ -1,0 +1,164 @@
+"""The verbs, in the groups that `--help` shows, and what becomes of errors: one line, and an exit code."""
+
+# ruff: noqa: PLR0913 - an option is a parameter here
+
+from __future__ import annotations
+
+import os
+import sys
+import traceback
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from onward.cli import options as o
+from onward.cli import running
+from onward.cli.supervise import counted
+from onward.cli.voice import Voice, heard
+from onward.cli.words import trouble
+from onward.errors import OnwardError
+
+__all__ = ["app", "program"]
+
+_UsageError: type[Exception] = typer.BadParameter.__mro__[1]
+"""Click's: typer carries its own copy of it in some versions."""
+_RUN, _LOOK, _SHARE, _SET_UP = "Run", "Look", "Share", "Set up"
+
+app = typer.Typer(
+    name="onward", no_args_is_help=True, add_completion=False, rich_markup_mode="rich",
+    context_settings={"help_option_names": ["-h", "--help"]},
+    help="Evaluations of language models that never lose work and never pay twice. Kill it anywhere; `onward resume`.",
+    epilog="Every verb also takes -q, -v, --log-level debug|info|warning|error and --log-format pretty|json.",
+)  # fmt: skip
+
+
+def _verb(name: str, group: str, *examples: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """Enter a verb. Each example is a line below its help."""
+    lines = [f"[cyan]{example}[/cyan]" for example in examples]
+    return app.command(name, rich_help_panel=group, epilog="\n\n".join(["[b]Examples[/b]", *lines]) if lines else None)
+
+
+@app.callback()
+def _main(version: Annotated[bool, typer.Option("--version", help="Show the version and exit.")] = False) -> None:
+    if version:
+        from importlib.metadata import version as known
+
+        typer.echo(f"onward {known('onward')}")
+        raise typer.Exit
+
+
+# ---------------------------------------------------------------- run
+
+
+@_verb(
+    "run", _RUN, "onward run nightly.yaml", "onward run arithmetic --model local/smollm2 --limit 20",
+    "onward run gaia --split validation --level 2 --category code --limit 20 --resume --stream --verbose",
+    "onward run nightly.yaml --plan", "onward run nightly.yaml --new --budget-usd 5",
+)  # fmt: skip
+def _run(
+    ctx: typer.Context,
+    what: Annotated[str | None, typer.Argument(metavar="SPEC|BENCHMARK", show_default=False)] = None,
+    model: o.Models = None, split: o.Split = None, name: o.Name = None, samples: o.Samples = None,
+    trials: o.Trials = None, pass_mark: o.PassMark = None, price: o.Prices = None,
+    level: o.Levels = None, category: o.Categories = None, where: o.Where = None, task_id: o.TaskIds = None,
+    random: o.Random = False, seed: o.Seed = None, tasks_from: o.TasksFrom = None, limit: o.Limit = None,
+    resume_from: o.ResumeFrom = None, max_new: o.MaxNew = None,
+    resume: o.Resume = False, new: o.New = False, if_exists: o.IfExists = None, parent: o.Parents = None,
+    retry_errors: o.RetryErrors = None, until_stage: o.Until = None, budget_usd: o.Usd = None,
+    budget_tokens: o.Tokens = None, concurrency: o.Concurrency = None, max_errors: o.MaxErrors = None,
+    max_wait: o.MaxWait = None, attempts: o.Attempts = None, threshold: o.Threshold = None,
+    in_doubt: o.InDoubt = None, take_over: o.TakeOver = False, strict: o.Strict = False,
+    auto_resume: o.AutoResume = None, checkpoint_file: o.Checkpoint = None, store: o.Store = None,
+    plan: o.Plan = False, stream: o.Stream = False, json: o.Json = False,
+) -> int:  # fmt: skip
+    """Start a run, or go on with the run of exactly this experiment.
+
+    SPEC is a YAML or TOML file (see `onward init`); BENCHMARK is arithmetic or gaia.
+    """
+    return running.run(ctx.obj, ctx.params)
+
+
+@_verb("resume", _RUN, "onward resume", "onward resume nightly-3f9a1c --budget-usd 10", "onward resume latest --plan")
+def _resume(
+    ctx: typer.Context,
+    name: Annotated[str | None, typer.Argument(metavar="RUN", show_default=False)] = None,
+    limit: o.Limit = None, resume_from: o.ResumeFrom = None, max_new: o.MaxNew = None,
+    rerun_failed: o.RerunFailed = False, until_stage: o.Until = None, budget_usd: o.Usd = None,
+    budget_tokens: o.Tokens = None, concurrency: o.Concurrency = None, max_errors: o.MaxErrors = None,
+    max_wait: o.MaxWait = None, attempts: o.Attempts = None, price: o.Prices = None, threshold: o.Threshold = None,
+    in_doubt: o.InDoubt = None, take_over: o.TakeOver = False, strict: o.Strict = False,
+    auto_resume: o.AutoResume = None, checkpoint_file: o.Checkpoint = None, store: o.Store = None,
+    plan: o.Plan = False, stream: o.Stream = False, json: o.Json = False,
+) -> int:  # fmt: skip
+    """Finish a run from its own folder: what is done is never done again. Without RUN, the latest unfinished one."""
+    return running.resume(ctx.obj, ctx.params)
+
+
+Run = Annotated[str, typer.Argument(metavar="RUN", show_default=False)]
+
+
+@_verb("stop", _RUN, "onward stop nightly", "onward stop latest --now")
+def _stop(
+    ctx: typer.Context, name: Run, store: o.Store = None,
+    now: Annotated[bool, typer.Option("--now", help="Do not wait for what is in flight.")] = False,
+) -> int:  # fmt: skip
+    """Ask whoever drives a run to stop: what is in flight finishes, nothing more starts."""
+    return running.stop(ctx.obj, ctx.params)
+
+
+@_verb("replay", _RUN, "onward replay nightly --stage score", "onward replay nightly --stage parse --spec changed.yaml")
+def _replay(
+    ctx: typer.Context, name: Run,
+    stage: Annotated[str, typer.Option("--stage", help="reduce, parse, score or judge; all below it follow.")],
+    spec: Annotated[Path | None, typer.Option("--spec", help="Stages from this experiment.", show_default=False)] = None,
+    concurrency: o.Concurrency = None, budget_usd: o.Usd = None, threshold: o.Threshold = None,
+    take_over: o.TakeOver = False, store: o.Store = None, stream: o.Stream = False, json: o.Json = False,
+) -> int:  # fmt: skip
+    """Do a stage and all below it again over the recorded answers, and show old against new."""
+    return running.replay(ctx.obj, ctx.params)
+
+
+@_verb("redo", _RUN, "onward redo nightly/task-17", "onward redo nightly/task-17/score")
+def _redo(
+    ctx: typer.Context,
+    address: Annotated[str, typer.Argument(metavar="RUN[/TASK[/STAGE]]", show_default=False)],
+    concurrency: o.Concurrency = None, budget_usd: o.Usd = None, threshold: o.Threshold = None,
+    take_over: o.TakeOver = False, store: o.Store = None, stream: o.Stream = False, json: o.Json = False,
+) -> int:  # fmt: skip
+    """Do a part of a run again on purpose. What it was is kept, out of account."""
+    return running.redo(ctx.obj, ctx.params)
+
+
+# ---------------------------------------------------------------- what is said when it goes wrong
+
+
+def program(arguments: Sequence[str]) -> int:
+    """Run one command line; returns the exit code (SEMANTICS §8)."""
+    voice = Voice()
+    try:
+        words, voice = heard(counted(arguments))
+        found = typer.main.get_command(app).main(words, prog_name="onward", standalone_mode=False, obj=voice)
+        return found if isinstance(found, int) else 0
+    except typer.Exit as ending:
+        return ending.exit_code
+    except _UsageError as error:
+        said: Any = error
+        where = said.ctx.command_path if getattr(said, "ctx", None) else "onward"
+        return _complain(f"{said.format_message()}\nsee: {where} --help", error, voice, 2)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # what is still buffered has no reader
+        return 0
+    except (Exception, KeyboardInterrupt) as error:  # noqa: BLE001 - whatever it is, it has one line and an exit code
+        if not isinstance(error, OnwardError | OSError | KeyboardInterrupt | typer.Abort) and not voice.verbose:
+            traceback.print_exc()
+        message, code = trouble(KeyboardInterrupt() if isinstance(error, typer.Abort) else error)
+        return _complain(message, error, voice, code)
+
+
+def _complain(message: str, error: BaseException, voice: Voice, code: int) -> int:
+    if voice.verbose and error.__traceback__ is not None:
+        traceback.print_exception(error)
+    print(f"error: {message}", file=sys.stderr)
+    return code
