@@ -12,7 +12,7 @@ from onward.clock import Clock
 from onward.errors import Held
 from onward.journal.contract import Holder, Journal
 
-__all__ = ["SILENCE", "claim", "described", "gone", "myself"]
+__all__ = ["SILENCE", "claim", "described", "driver", "gone", "myself"]
 
 SILENCE = 60.0
 """Seconds without a heartbeat after which a holder whose pid says nothing to us counts as gone."""
@@ -80,3 +80,9 @@ def claim(journal: Journal, clock: Clock, *, force: bool = False) -> Holder | No
             "if you are sure that it is gone, add --take-over"
         ) from None
     return before
+
+
+def driver(journal: Journal, clock: Clock) -> Holder | None:
+    """Who drives the run now: its holder, unless that one is gone."""
+    holder = journal.holder()
+    return None if holder is None or gone(myself(clock))(holder) else holder

@@ -67,6 +67,15 @@ class Voids:
         covering = self._covering(key) if self._marks else []
         return covering[-1] if covering else 0
 
+    def before(self, key: str, seq: int) -> int:
+        """How many voids that cover this key lie before `seq`: the generation that was current there."""
+        return sum(1 for mark in self._covering(key) if mark < seq) if self._marks else 0
+
+    def first(self, key: str) -> int:
+        """The seq of the first void that covers this key, which ended its first go; 0 where none does."""
+        covering = self._covering(key) if self._marks else []
+        return covering[0] if covering else 0
+
 
 @dataclass(frozen=True, slots=True)
 class Shape:
