@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import resource
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,10 @@ from hypothesis import HealthCheck, settings
 # Two cores that are shared with others say nothing about a deadline, and CI must find today what it found yesterday.
 settings.register_profile("house", deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("house")
+
+# A test that would eat the machine gets a MemoryError instead (it has happened). Programs that it starts inherit this.
+_, _hard = resource.getrlimit(resource.RLIMIT_DATA)
+resource.setrlimit(resource.RLIMIT_DATA, (8 << 30 if _hard == resource.RLIM_INFINITY else min(8 << 30, _hard), _hard))
 
 pytest.register_assert_rewrite("tests.journal.contract")
 

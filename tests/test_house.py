@@ -18,7 +18,7 @@ HOUSE = Path(__file__).resolve().parents[1] / "src" / "onward"
 ROOMS = {
     "nouns": {"errors", "keys", "fingerprint", "entry", "plan", "retry", "ask"},
     "journal": {"journal"},
-    "engine": {"once", "history", "context", "runner", "lease", "limits", "clock"},
+    "engine": {"once", "history", "context", "runner", "lease", "limits", "clock", "progress"},
     "evaluation": {
         "tasks", "stages", "scorers", "parsers", "reducers", "functions", "solvers", "experiment",
         "workflow",
@@ -26,7 +26,7 @@ ROOMS = {
     "gateway": {"gateway"},
     "sandbox": {"sandbox"},
     "agents": {"agents"},
-    "reading": {"views", "stats", "report", "formats"},
+    "reading": {"views", "stats", "report", "formats", "runs"},
     "windows": {"cli", "studio"},
 }  # fmt: skip
 
