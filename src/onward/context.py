@@ -7,24 +7,29 @@ from __future__ import annotations
 
 import asyncio
 import inspect
-from collections.abc import Awaitable, Callable, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Awaitable, Callable, Coroutine, Iterator, Mapping, Sequence
+from concurrent.futures import Future
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from threading import Thread
-from typing import Any
+from typing import Any, Self
 
 from onward.ask import Answer, Ask, Call, Message, Usage
 from onward.clock import Clock
 from onward.entry import Outcome
-from onward.errors import Refused, StepTimeout
+from onward.errors import BudgetReached, Refused, StepTimeout, Stopping
 from onward.fingerprint import Fingerprint, digest_of
 from onward.history import History
 from onward.keys import Key
 from onward.once import Recorder, Step
 from onward.plan import seed_of
 
-__all__ = ["Answer", "Ask", "BlockingContext", "Call", "Context", "Message", "Meter", "Usage", "World", "in_thread", "trial_context"]
+__all__ = [
+    "Answer", "Ask", "BlockingContext", "Call", "Context", "Message", "Meter", "Usage", "World", "in_thread",
+    "trial_context",
+]  # fmt: skip
 
+_ENDS = (BudgetReached, StepTimeout, Stopping)
 _TICK = 5.0
 """Seconds of active time that a kill may forget."""
 
@@ -43,22 +48,52 @@ class World:
 
 
 class Meter:
-    """A trial's active time: the sum over its attempts, less waiting for our limiter or a provider's Retry-After."""
+    """A trial's active time: the sum over its attempts, less waiting for our limiter or a provider's Retry-After.
 
-    def __init__(self, clock: Clock, limit: float | None, before: float = 0.0, tokens: int | None = None) -> None:
-        self.clock, self.limit, self.tokens = clock, limit, tokens
-        self._before, self._started, self._running, self._waited = before, 0.0, 0, 0.0
-        self.used_tokens = 0
+    Samples of one trial share it. While one call waits and another is under way, time counts.
+    """
+
+    def __init__(
+        self, clock: Clock, limit: float | None, before: float = 0.0, tokens: int | None = None, used_tokens: int = 0
+    ) -> None:
+        self.clock, self.limit, self.tokens, self.used_tokens = clock, limit, tokens, used_tokens
+        self._active, self._noted, self._at = before, before, 0.0
+        self._running = self._waiting = self._sending = 0
 
     @property
     def active(self) -> float:
         """Seconds so far, over all attempts."""
-        now = self.clock.ticks() - self._started - self._waited if self._running else 0.0
-        return self._before + max(0.0, now)
+        now = self.clock.ticks()
+        if self._running and not self._parked:
+            self._active += now - self._at
+        self._at = now
+        return self._active
 
-    def waited(self, seconds: float) -> None:
-        """So much of the time does not count."""
-        self._waited += seconds
+    @property
+    def _parked(self) -> bool:
+        return self._waiting > 0 and not self._sending
+
+    @contextmanager
+    def waiting(self) -> Iterator[None]:
+        """For our own limiter, or for a provider's Retry-After."""
+        _ = self.active
+        self._waiting += 1
+        try:
+            yield
+        finally:
+            _ = self.active
+            self._waiting -= 1
+
+    @contextmanager
+    def sending(self) -> Iterator[None]:
+        """A call is under way."""
+        _ = self.active
+        self._sending += 1
+        try:
+            yield
+        finally:
+            _ = self.active
+            self._sending -= 1
 
     def spent(self, tokens: int) -> None:
         """Count tokens against the trial's own limit. Raises StepTimeout when it is passed."""
@@ -71,27 +106,31 @@ class Meter:
             raise StepTimeout(f"the trial's limit of {self.tokens} tokens is used up", kind="TokenLimit")
 
     async def run(self, body: Awaitable[Any], tick: Callable[[float], Awaitable[None]]) -> Any:
-        """Await the body within what is left of the limit. Samples of one trial share the meter."""
-        if not self._running:
-            self._started, self._waited = self.clock.ticks(), 0.0
+        """Await the body within what is left of the limit; `tick` every five seconds of active time."""
+        _ = self.active
         self._running += 1
         task = asyncio.ensure_future(body)
+        pause: asyncio.Future[None] | None = None
         try:
             while True:
-                left = None if self.limit is None else self.limit - self.active
-                if left is not None and left <= 0:
+                left = _TICK if self.limit is None else self.limit - self.active
+                if left <= 1e-6:
                     raise StepTimeout(f"the trial's limit of {self.limit:g} s of active time", kind="TimeLimit")
-                pause = asyncio.ensure_future(self.clock.sleep(_TICK if left is None else min(_TICK, left)))
+                pause = asyncio.ensure_future(self.clock.sleep(1.0 if self._parked else min(_TICK, left)))
                 done, _ = await asyncio.wait({task, pause}, return_when=asyncio.FIRST_COMPLETED)
                 pause.cancel()
                 if task in done:
                     return task.result()
-                await tick(self.active)
+                if self.active - self._noted >= _TICK - 1e-6:
+                    self._noted = self.active
+                    await tick(self.active)
         finally:
+            if pause is not None:
+                pause.cancel()
             if not task.done():
                 task.cancel()
                 await asyncio.gather(task, return_exceptions=True)
-            self._before = self.active if self._running == 1 else self._before
+            _ = self.active
             self._running -= 1
 
 
@@ -110,6 +149,9 @@ class Context:
     parent: str = ""
     """Digest of the step that runs the body: what a named step below it depends on besides its own inputs."""
     names: dict[str, int] = field(default_factory=dict)
+    ended: Exception | None = None
+    """Why nothing more may be done here: the run stops, or the trial's own limit is reached. A body that catches it
+    and returns something all the same has not come to a result."""
 
     def child(self, name: str, digest: str = "") -> Context:
         """The context of a step below this one."""
@@ -127,7 +169,14 @@ class Context:
     ) -> Any:  # fmt: skip
         """The verb, for a step below this one with a fingerprint of its own (`fails_as`: see `onward.once.Step`)."""
         child.parent = fingerprint.digest
-        step = Step(child.key, fingerprint, body, fails_as, self.meter if timed else None)
+
+        async def whole() -> Any:
+            value = await body()
+            if child.ended is not None:
+                raise child.ended
+            return value
+
+        step = Step(child.key, fingerprint, whole, fails_as, self.meter if timed else None)
         return await self.world.recorder.once(self.history, step)
 
     async def step(
@@ -149,9 +198,16 @@ class Context:
 
         async def run() -> Any:
             value = body(*arguments)
-            return await value if inspect.isawaitable(value) else value
+            value = await value if inspect.isawaitable(value) else value
+            if below.ended is not None:
+                raise below.ended
+            return value
 
-        return await self.world.recorder.once(self.history, Step(below.key, fingerprint, run))
+        try:
+            return await self.world.recorder.once(self.history, Step(below.key, fingerprint, run))
+        except _ENDS as error:
+            self.ended = error
+            raise
 
     async def ask(
         self, messages: str | Sequence[Message], *, model: str | None = None, name: str | None = None,
@@ -175,16 +231,20 @@ class Context:
         key = self.key / self._call_name(name, fingerprint.digest)
         on_text = world.on_text
         listen = None if on_text is None else lambda text: on_text(key, text)
-        if self.meter is not None:
-            self.meter.check()
 
         async def body() -> Any:
             raise AssertionError("a call is sent, not run")
 
         step = Step(key, fingerprint, body, "error", self.meter)
-        answer = await world.recorder.call(self.history, step, call, lambda: world.ask.send(call, listen))
-        if self.meter is not None:
-            self.meter.spent(answer.usage.total)
+        try:
+            if self.meter is not None:
+                self.meter.check()
+            answer = await world.recorder.call(self.history, step, call, lambda: world.ask.send(call, listen))
+            if self.meter is not None:
+                self.meter.spent(answer.usage.total)
+        except _ENDS as error:
+            self.ended = error
+            raise
         return answer
 
     def _call_name(self, name: str | None, digest: str) -> str:
@@ -206,22 +266,50 @@ class BlockingContext:
     """The Context of a sync function, which runs in a thread: `ask` and `step` wait for their result."""
 
     def __init__(self, ctx: Context, loop: asyncio.AbstractEventLoop) -> None:
-        self._ctx, self._loop = ctx, loop
+        self._ctx, self._loop, self._closed = ctx, loop, False
+        self._pending: set[Future[Any]] = set()
         self.key, self.seed, self.model = ctx.key, ctx.seed, ctx.model
 
     def ask(self, messages: str | Sequence[Message], **options: Any) -> Answer:
         """See `Context.ask`."""
-        return asyncio.run_coroutine_threadsafe(self._ctx.ask(messages, **options), self._loop).result()
+        answer: Answer = self._result(self._ctx.ask(messages, **options))
+        return answer
 
     def step(self, name: str, body: Callable[..., Any], *, key: str | None = None, depends: Any = None) -> Any:
         """See `Context.step`; the body runs in a thread of its own, and is sync too."""
 
         async def run(below: Context) -> Any:
-            arguments = (BlockingContext(below, self._loop),) if _takes_context(body) else ()
-            return await in_thread(body, *arguments)
+            if not _takes_context(body):
+                return await in_thread(body)
+            with BlockingContext(below, self._loop) as inner:
+                return await in_thread(body, inner)
 
-        steps = self._ctx.step(name, run, key=key, depends=depends)
-        return asyncio.run_coroutine_threadsafe(steps, self._loop).result()
+        return self._result(self._ctx.step(name, run, key=key, depends=depends))
+
+    def _result(self, work: Coroutine[Any, Any, Any]) -> Any:
+        if self._closed:
+            work.close()
+            raise Stopping(f"{self.key} is over: its thread outlived it")
+        future = asyncio.run_coroutine_threadsafe(work, self._loop)
+        self._pending.add(future)
+        self._stop_if_over(future)
+        try:
+            return future.result()
+        finally:
+            self._pending.discard(future)
+
+    def _stop_if_over(self, future: Future[Any]) -> None:
+        if self._closed:
+            future.cancel()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """The step is over. A thread cannot be ended, but it can do nothing more."""
+        self._closed = True
+        for future in list(self._pending):
+            future.cancel()
 
 
 async def in_thread(body: Callable[..., Any], *arguments: Any) -> Any:
@@ -237,7 +325,7 @@ async def in_thread(body: Callable[..., Any], *arguments: Any) -> Any:
         value, error = None, None
         try:
             value = body(*arguments)
-        except BaseException as found:
+        except BaseException as found:  # noqa: BLE001 (handed on to whoever awaits it)
             error = found
         with suppress(RuntimeError):  # the loop is gone: the run was stopped while the body went on
             loop.call_soon_threadsafe(settle, value, error)
@@ -262,5 +350,6 @@ def trial_context(world: World, key: Key, history: History, bounds: Mapping[str,
     seconds, tokens = bounds.get("time"), bounds.get("tokens")
     meter = None
     if seconds is not None or tokens is not None:
-        meter = Meter(world.recorder.clock, seconds, history.active(), tokens)
+        used = history.settled_tokens() if tokens is not None else 0
+        meter = Meter(world.recorder.clock, seconds, history.active(), tokens, used)
     return Context(key, world, history, meter)

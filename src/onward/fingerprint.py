@@ -9,6 +9,7 @@ Recipe 1: each part is SHA-256 over its RFC 8785 (canonical JSON) form; the whol
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from hashlib import sha256
@@ -19,7 +20,7 @@ import rfc8785
 
 from onward.errors import Refused
 
-__all__ = ["RECIPE", "Fingerprint", "canonical", "digest_of"]
+__all__ = ["RECIPE", "Fingerprint", "canonical", "digest_of", "plain"]
 
 RECIPE = 1
 _EXACT = 2**53
@@ -63,6 +64,45 @@ def _stringed(value: Any) -> Any:
     if isinstance(value, list | tuple):
         return [_stringed(item) for item in value]
     raise TypeError(f"{type(value).__name__} has no JSON form")
+
+
+def _is_exact(value: Any) -> bool:
+    """Whether JSON gives back this very value: nothing but dicts, lists, text, finite numbers, true, false and null."""
+    kind = type(value)
+    if kind is str or value is None or kind is bool or kind is int:
+        return True
+    if kind is float:
+        return math.isfinite(value)
+    if kind is dict:
+        return all(type(name) is str and _is_exact(item) for name, item in value.items())
+    return kind is list and all(map(_is_exact, value))
+
+
+def _copied(value: Any) -> Any:
+    if isinstance(value, bool) or value is None:
+        return value
+    if isinstance(value, str):
+        return str.__str__(value)
+    if isinstance(value, int | float):
+        return int(value) if isinstance(value, int) else float(value)
+    if isinstance(value, Mapping):
+        return {str.__str__(name): _copied(item) for name, item in value.items()}
+    return [_copied(item) for item in value]
+
+
+def plain(value: Any) -> Any:
+    """The value as a journal gives it back (a tuple is a list there), so that a resumed body sees what the first saw.
+
+    Raises Refused for what is not JSON.
+    """
+    if not _is_exact(value):
+        canonical(value)
+        return _copied(value)
+    try:
+        orjson.dumps(value)
+    except TypeError as error:
+        raise Refused(f"the value is not JSON: {error}") from None
+    return value
 
 
 def digest_of(value: Any) -> str:

@@ -35,7 +35,9 @@ class History:
     def _take(self, stored: Stored) -> None:
         row = stored.row
         if row.kind == "result":
-            self._results[row.key] = stored
+            standing = self._results.get(row.key)
+            if standing is None or row.attempt > standing.row.attempt:  # one result per attempt: the first write wins
+                self._results[row.key] = stored
         if row.attempt > self._attempts.get(row.key, 0):
             self._attempts[row.key] = row.attempt
 
@@ -59,6 +61,16 @@ class History:
         """Newest results below a key (not its own)."""
         start = f"{key}/"
         return (stored for name, stored in self._results.items() if name.startswith(start))
+
+    def settled_tokens(self) -> int:
+        """Tokens of the calls below samples that are settled: their bodies do not run again to count them."""
+        found = 0
+        for _, row in self.rows:
+            names = row.key.split("/", 5)
+            if row.outcome == "ok" and row.tokens and len(names) == 6 and names[3] == "generate":
+                sample = self._results.get("/".join(names[:5]))
+                found += row.tokens if sample is not None and sample.row.outcome != "error" else 0
+        return found
 
     def active(self) -> float:
         """Seconds of active time that the trial's attempts have used, as last noted on its entries."""

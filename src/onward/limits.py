@@ -1,7 +1,8 @@
 """How much may be under way, how fast, and for how much money. Taken only at leaves: a provider call, a tool process.
 
-A call takes, in this fixed order: a place in the run, a place at its provider, its share of the rate, its reservation
-of the budget. Who holds a permit never waits for another, so nothing can deadlock.
+A call takes all at once or nothing: a place in the run, a place at its provider, its share of the rate, its reservation
+of the budget. Who waits holds nothing, and who holds a permit never waits for another, so nothing can deadlock, and a
+provider that is full, slow or closed holds up only its own calls.
 """
 
 from __future__ import annotations
@@ -11,8 +12,8 @@ from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
-from onward.clock import Clock, iso
 from onward.ask import Call
+from onward.clock import Clock, iso
 from onward.errors import BudgetReached, CallError, ProviderStopped, Stopping
 
 __all__ = ["Bounds", "Limits", "Permit", "Rate", "Spending"]
@@ -57,11 +58,15 @@ class _Bucket:
         self.level, self.at = burst, now
 
     def wait(self, amount: float, now: float) -> float:
-        """Take `amount` and return the seconds to wait before using it."""
+        """Seconds until `amount` is there. More than a burst is let through at a full one, and paid off after."""
         self.level = min(self.burst, self.level + (now - self.at) * self.rate)
         self.at = now
+        missing = min(amount, self.burst) - self.level
+        return missing / self.rate if missing > 1e-9 else 0.0
+
+    def take(self, amount: float) -> None:
+        """Take it; call `wait` first."""
         self.level -= amount
-        return max(0.0, -self.level / self.rate)
 
 
 class _Door:
@@ -73,11 +78,29 @@ class _Door:
         self.width = float(self.most)
         self.inside = 0
         self.closed_until = 0.0
+        self.told = 0.0
         self.narrowed_at = -60.0
         self.stopped: CallError | None = None
         rpm, tpm = rate.requests_per_minute, rate.tokens_per_minute
         self.requests = _Bucket(rpm, max(1.0, rpm / 60.0), now) if rpm else None
         self.tokens = _Bucket(tpm, tpm, now) if tpm else None
+
+    def wait(self, call: Call, now: float) -> float:
+        """Seconds until the provider's Retry-After and its rates let this call through."""
+        pause = self.closed_until - now
+        if self.requests:
+            pause = max(pause, self.requests.wait(1.0, now))
+        if self.tokens:
+            pause = max(pause, self.tokens.wait(call.tokens or 0, now))
+        return pause
+
+    def take(self, call: Call) -> None:
+        """Let it in."""
+        self.inside += 1
+        if self.requests:
+            self.requests.take(1.0)
+        if self.tokens:
+            self.tokens.take(call.tokens or 0)
 
     def narrow(self, now: float) -> None:
         """A 429: halve, once per five seconds, since what was in flight is answered alike."""
@@ -90,14 +113,13 @@ class _Door:
             self.width = min(float(self.most), self.width + 1.0 / self.width)
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class Permit:
-    """The right to send one call now. `waited` is how long it took, in seconds (no limit of a trial counts it)."""
+    """The right to send one call now."""
 
     door: _Door
     usd: float
     tokens: int
-    waited: float = 0.0
 
 
 class Limits:
@@ -111,6 +133,8 @@ class Limits:
         self.on_wait: Callable[[str], None] = lambda _: None
         self._doors: dict[str, _Door] = {}
         self._waiting: deque[tuple[_Door, Call, asyncio.Future[None]]] = deque()
+        self._alarm: asyncio.Task[None] | None = None
+        self._rings_at = 0.0
 
     def _door(self, provider: str) -> _Door:
         door = self._doors.get(provider)
@@ -136,34 +160,20 @@ class Limits:
         Raises Stopping (the run stops), ProviderStopped, BudgetReached (it does not fit what is left).
         """
         door = self._door(call.provider)
-        permit = Permit(door, call.usd or 0.0, call.tokens or 0)
-        started = self.clock.ticks()
         if self._waiting or not self._fits(door, call):
             await self._queue(door, call)
         else:
             self._take(door, call)
-        try:
-            await self._pace(door, permit)
-        except BaseException:
-            self.leave(permit, usd=0.0, tokens=0)
-            raise
-        permit.waited = self.clock.ticks() - started
-        return permit
+        return Permit(door, call.usd or 0.0, call.tokens or 0)
 
-    async def _pace(self, door: _Door, permit: Permit) -> None:
-        now = self.clock.ticks()
-        pause = door.requests.wait(1.0, now) if door.requests else 0.0
-        if door.tokens:
-            pause = max(pause, door.tokens.wait(permit.tokens, now))
-        if door.closed_until > now + pause:
-            pause = door.closed_until - now
-            if pause > 10.0:
-                self.on_wait(f"waiting for {door.name} until {iso(self.clock.now() + pause)}")
-        while pause > 0:
-            step = min(pause, 1.0)
+    async def pause(self, seconds: float) -> None:
+        """Wait before a call is tried again, holding nothing. Raises Stopping as soon as the run stops."""
+        while seconds > 0:
+            if self.stopping:
+                raise Stopping(self.stopping)
+            step = min(seconds, 1.0)
             await self.clock.sleep(step)
-            pause -= step
-            self._refuse_if_stopped(door)
+            seconds -= step
 
     def _refuse_if_stopped(self, door: _Door) -> None:
         if self.stopping:
@@ -176,7 +186,20 @@ class Limits:
         self._refuse_if_stopped(door)
         if self.inside >= self.bounds.concurrency or door.inside >= int(door.width):
             return False
-        return self._fits_budget(call)
+        if not self._fits_budget(call):
+            return False
+        now = self.clock.ticks()
+        pause = door.wait(call, now)
+        if pause > 0:
+            self._wake_at(now + pause)
+            self._tell(door, now)
+            return False
+        return True
+
+    def _tell(self, door: _Door, now: float) -> None:
+        if door.closed_until - now > 10.0 and door.told != door.closed_until:
+            door.told = door.closed_until
+            self.on_wait(f"waiting for {door.name} until {iso(self.clock.now() + door.closed_until - now)}")
 
     def _fits_budget(self, call: Call) -> bool:
         spending, bounds = self.spending, self.bounds
@@ -187,14 +210,14 @@ class Limits:
                     "give --price IN/OUT and max_tokens, or leave out --budget-usd"
                 )
             if spending.usd + spending.reserved_usd + call.usd > bounds.budget_usd + 1e-12:
-                if spending.reserved_usd > 0:
+                if self.inside > 0:
                     return False
                 left = max(0.0, bounds.budget_usd - spending.usd)
                 raise BudgetReached(f"the next call may cost ${call.usd:.4f}, ${left:.4f} of the budget is left")
         if bounds.budget_tokens is not None:
             need = call.tokens or 0
             if spending.tokens + spending.reserved_tokens + need > bounds.budget_tokens:
-                if spending.reserved_tokens > 0:
+                if self.inside > 0:
                     return False
                 left_tokens = max(0, bounds.budget_tokens - spending.tokens)
                 raise BudgetReached(f"the next call may take {need} tokens, {left_tokens} of the budget are left")
@@ -202,7 +225,10 @@ class Limits:
 
     def _take(self, door: _Door, call: Call) -> None:
         self.inside += 1
-        door.inside += 1
+        door.take(call)
+        if door.told:
+            door.told = 0.0
+            self.on_wait("")
         self.spending.reserved_usd += call.usd or 0.0
         self.spending.reserved_tokens += call.tokens or 0
 
@@ -215,12 +241,26 @@ class Limits:
         except asyncio.CancelledError:
             if place.done() and not place.cancelled() and place.exception() is None:
                 self.leave(Permit(door, call.usd or 0.0, call.tokens or 0), usd=0.0, tokens=0)
+            else:
+                self._wake()
             raise
+
+    def _wake_at(self, when: float) -> None:
+        """Look again at this moment: the first of those at which a provider opens."""
+        if self._alarm is not None:
+            if self._rings_at <= when + 1e-6:
+                return
+            self._alarm.cancel()
+        self._rings_at = when
+        self._alarm = asyncio.ensure_future(self._ring(when))
+
+    async def _ring(self, when: float) -> None:
+        await self.clock.sleep(max(0.0, when - self.clock.ticks()))
+        self._alarm = None
+        self._wake()
 
     def _wake(self) -> None:
         """Let in whoever fits, in order; a full provider does not hold up those who wait for another."""
-        if not self._waiting:
-            return
         left: deque[tuple[_Door, Call, asyncio.Future[None]]] = deque()
         while self._waiting:
             door, call, place = self._waiting.popleft()
@@ -241,6 +281,9 @@ class Limits:
                 left.append((door, call, place))
         left.extend(self._waiting)
         self._waiting = left
+        if not left and self._alarm is not None:
+            self._alarm.cancel()
+            self._alarm = None
 
     def leave(self, permit: Permit, *, usd: float | None, tokens: int | None, error: CallError | None = None) -> None:
         """The call is over: give the places back and turn the reservation into what was billed.
@@ -252,6 +295,8 @@ class Limits:
         door.inside -= 1
         spending.reserved_usd = max(0.0, spending.reserved_usd - permit.usd)
         spending.reserved_tokens -= permit.tokens
+        if not self.inside:
+            spending.reserved_usd, spending.reserved_tokens = 0.0, 0  # what adding and taking away left of fractions
         spending.usd += usd or 0.0
         spending.tokens += tokens or 0
         if error is None:

@@ -13,18 +13,19 @@ import random
 import traceback
 from collections import deque
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from itertools import chain
 from typing import Any, NamedTuple, Protocol
 
-from onward.clock import Clock, iso
 from onward.ask import Answer, Call
+from onward.clock import Clock, iso
 from onward.entry import Entry, Outcome, Row, pack, unpack
 from onward.errors import (
-    BudgetReached, CallError, CallTransient, OnwardError, ProviderStopped, Refused, StepError, StepFailed, StepOwed, StepTimeout,
-    Stopping,
+    BudgetReached, CallError, CallTransient, OnwardError, ProviderStopped, Refused, StepError, StepFailed, StepOwed,
+    StepTimeout, Stopping,
 )  # fmt: skip
-from onward.fingerprint import Fingerprint, canonical
+from onward.fingerprint import Fingerprint, plain
 from onward.history import History
 from onward.journal.contract import Journal, Stored
 from onward.keys import ROOT, Key
@@ -33,6 +34,7 @@ from onward.retry import Retry
 
 __all__ = ["Event", "Missing", "Peek", "Recorder", "Step"]
 
+_UNTIMED = nullcontext()
 _RAISED = {"failed": StepFailed, "timeout": StepTimeout, "error": StepOwed}
 
 
@@ -54,8 +56,12 @@ class Timer(Protocol):
         """Await the body within what is left; raise StepTimeout at the limit; call `tick` every five seconds."""
         ...
 
-    def waited(self, seconds: float) -> None:
-        """So much of the time went into our own limiter or a provider's Retry-After: it does not count."""
+    def waiting(self) -> AbstractContextManager[None]:
+        """For our own limiter, or for a provider's Retry-After: it does not count, unless a call is under way."""
+        ...
+
+    def sending(self) -> AbstractContextManager[None]:
+        """A call is under way."""
         ...
 
     @property
@@ -140,6 +146,8 @@ class Recorder:
         self.journal, self.clock, self.limits = journal, clock, limits
         self.retry = retry or Retry()
         self.listeners: list[Callable[[Event], None]] = []
+        self.broken: BaseException | None = None
+        """Why the journal took an entry no more. Nothing is appended after that, and no step is judged by it."""
         self._acks = _Acknowledgements()
         self._noted = (0, "")
 
@@ -171,13 +179,12 @@ class Recorder:
     async def _run(self, history: History, step: Step) -> Any:
         attempt = history.attempts(step.key) + 1
         try:
-            value = await (step.body() if step.timer is None else self._timed(history, step, attempt))
-            canonical(value)
+            value = plain(await (step.body() if step.timer is None else self._timed(history, step, attempt)))
         except (Stopping, BudgetReached, Missing):
             raise
         except Exception as error:
             outcome = _outcome_of(error, step.fails_as)
-            if outcome is None:
+            if outcome is None or self.broken is not None:
                 raise
             data = {"error": _described(error)}
             await self._result(history, step, attempt, outcome, data)
@@ -213,16 +220,16 @@ class Recorder:
         while True:
             if self.journal.low:
                 self.limits.stop("the disk is nearly full: make room, then resume")
-            permit = await self.limits.enter(call)
-            if step.timer is not None:
-                step.timer.waited(permit.waited)
+            with step.timer.waiting() if step.timer else _UNTIMED:
+                permit = await self.limits.enter(call)
             attempt = history.attempts(step.key) + 1
             usd: float | None = None
             tokens: int | None = None
             trouble: CallError | None = None
             try:
                 await self._intent(history, step, call, attempt)
-                answer = await _answered(send, call)
+                with step.timer.sending() if step.timer else _UNTIMED:
+                    answer = await _answered(send, call)
                 usd, tokens = answer.usd, answer.usage.total
                 await self._result(history, step, attempt, "ok", {"value": answer.to_json()}, usd=usd, tokens=tokens)
                 return answer
@@ -258,9 +265,8 @@ class Recorder:
         self._tell("step.retried", step.key, "error", None, None, {**_described(error), "wait": round(pause, 1)})
         if error.retry_after:
             return
-        if step.timer is not None:
-            step.timer.waited(pause)
-        await self.clock.sleep(pause)
+        with step.timer.waiting() if step.timer else _UNTIMED:
+            await self.limits.pause(pause)
 
     # plans and voids: the only other entries, both about what is wanted
 
@@ -300,6 +306,8 @@ class Recorder:
         return self._noted[1]
 
     async def _append(self, entries: Sequence[Entry], history: History | None) -> None:
+        if self.broken is not None:
+            raise self.broken
         rows: list[Row] = []
         contents: dict[bytes, bytes] = {}
         for entry in entries:
@@ -308,7 +316,13 @@ class Recorder:
             contents.update(named)
         landed, done = self._acks.expect()
         self.journal.append(rows, contents, done)
-        await landed
+        try:
+            await landed
+        except asyncio.CancelledError:
+            raise
+        except BaseException as error:
+            self.broken = error
+            raise
         if history is not None:
             for row in rows:
                 history.add(row)
@@ -383,9 +397,15 @@ def _outcome_of(error: Exception, own: Outcome) -> Outcome | None:
 
 
 def _described(error: BaseException) -> dict[str, Any]:
-    described: dict[str, Any] = {"reason": str(error)[:2000] or type(error).__name__, "kind": type(error).__name__}
+    reason = error.reason if isinstance(error, StepError) else str(error)  # the key is on the entry already
+    described: dict[str, Any] = {"reason": _text(reason[:2000]) or type(error).__name__, "kind": type(error).__name__}
     if isinstance(error, CallError):
         described["status"] = error.status
     elif not isinstance(error, StepError | Refused):
-        described["trace"] = "".join(traceback.format_exception(error)[-3:])[-2000:]
+        described["trace"] = _text("".join(traceback.format_exception(error)[-3:])[-2000:])
     return described
+
+
+def _text(text: str) -> str:
+    """Text that a journal can hold: an exception may quote half a character."""
+    return text.encode("utf-8", "replace").decode()

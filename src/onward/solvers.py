@@ -109,7 +109,8 @@ def function_solver(name: str, function: Function, model: str = "") -> Solver:
             value = await call(ctx, task)
         else:
             loop = asyncio.get_running_loop()
-            value = await in_thread(call, BlockingContext(ctx, loop), task)
+            with BlockingContext(ctx, loop) as blocking:
+                value = await in_thread(call, blocking, task)
             if inspect.isawaitable(value):
                 value = await value
         return value if isinstance(value, dict) and "output" in value else {"output": value}

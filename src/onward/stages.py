@@ -197,6 +197,7 @@ async def _judge(ctx: Context, work: Work, state: State, grader: Judge) -> None:
     step = f"judge/{grader.name}"
     parts = {"judge": work.stages.digests[step], "output": digest_of(state.output), "task": work.task_digest}
     child = ctx.child_path(step)
+    child.meter = None  # the trial's limits are those of what is under test
 
     async def body() -> Any:
         messages = judging_messages(grader.rubric, work.task, state.output)

@@ -17,11 +17,12 @@ import asyncio
 import sys
 from collections.abc import Sequence
 
-from onward.faking import Crash, CrashingJournal, FakeClock, crash_at
+from onward.faking import Crash, CrashingJournal, FakeClock, InlineJournal, crash_at
 from onward.gateway.scripted import Billed, Fault, ProviderServer, Request, default_answer
 
 __all__ = [
-    "Billed", "Crash", "CrashingJournal", "FakeClock", "Fault", "ProviderServer", "Request", "crash_at", "main",
+    "Billed", "Crash", "CrashingJournal", "FakeClock", "Fault", "InlineJournal", "ProviderServer", "Request",
+    "crash_at", "main",
 ]  # fmt: skip
 
 
