@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -67,7 +68,7 @@ class JsonlSource:
             where = f"{self.path}:{number}"
             task = row_to_task(row, self.columns, where, self.path.parent)
             own = unique.admit(task.id, number, where)
-            yield task if own == task.id else Task(own, task.input, task.target, task.metadata, task.files)
+            yield task if own == task.id else replace(task, id=own)
             empty = False
         if empty:
             raise UsageError(f"{self.path} holds no task: it is empty")

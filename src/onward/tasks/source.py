@@ -80,6 +80,7 @@ class UniqueIds:
 
     def __init__(self, duplicates: str = "refuse", unit: str = "line") -> None:
         self._seen: dict[str, int] = {}
+        self._last: dict[str, int] = {}
         self._number, self._unit = duplicates == "number", unit
 
     def admit(self, task: str, place: int, where: str) -> str:
@@ -92,9 +93,10 @@ class UniqueIds:
                 f'{where}: the id "{task}" is also in {self._unit} {first}. Ids must be unique; equal rows without ids '
                 f"are taken with `duplicates: number`"
             )
-        count = 2
+        count = self._last.get(task, 1) + 1
         while f"{task}-{count}" in self._seen:
             count += 1
+        self._last[task] = count
         self._seen[f"{task}-{count}"] = place
         return f"{task}-{count}"
 
@@ -116,7 +118,8 @@ def row_to_task(row: Any, columns: Columns, where: str, folder: Path | None = No
             "Say which field it is: tasks: {path: …, input: FIELD, target: FIELD}"
         )
     target = _take(left, columns.target, "target", where)
-    files = _files(_take(left, columns.files, "files", where), folder, where)
+    is_named = folder is not None or columns.files is not None
+    files = _files(_take(left, columns.files, "files", where), folder, where) if is_named else ()
     metadata = _metadata(left, columns, where)
     if own is None:
         content = {"input": given, "target": target, "metadata": metadata, "files": [file.digest for file in files]}
