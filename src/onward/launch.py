@@ -11,25 +11,27 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Callable, Coroutine, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
 from onward import lineage
-from onward.clock import SystemClock
+from onward.choice import choose, derive
 from onward.config import Settings
 from onward.drive import Ending, Invocation, drive, gateway_of
 from onward.errors import Drifted, NotThere, OnwardError, UsageError
 from onward.experiment import Assembled, Spec, assemble
 from onward.journal import Journal, SqliteJournal
-from onward.lineage import Takeover, Wanted, survey
+from onward.lineage import Wanted
 from onward.once import Recorder
-from onward.plan import STAGES, Plan
+from onward.plan import STAGES
 from onward.progress import Watch
-from onward.runs import Run, find, open_run, run_id, stored_runs
-from onward.tasks import Selection, Task, open_source
+from onward.runs import Run, find, open_run, stored_runs
+from onward.tasks import Selection, open_source
 
-__all__ = ["redo", "replay", "rerun_failed", "resume", "retry_errors", "run", "run_async", "stop"]
+__all__ = [
+    "drift_of", "latest_unfinished", "read_wanted", "redo", "replay", "rerun_failed", "resume", "retry_errors", "run",
+    "run_async", "stop", "stored",
+]  # fmt: skip
 
 T = TypeVar("T")
 
@@ -64,14 +66,15 @@ async def run_async(
 ) -> Ending:  # fmt: skip
     """See `run`."""
     assembled = assemble(spec, folder)
-    made = _wanted(assembled, folder, settings, source)
-    chosen = await _choose(made, folder, settings, watch, models)
+    made = read_wanted(assembled, folder, settings, source, settings.flags.limit)
+    chosen = await choose(made, lambda limit: read_wanted(assembled, folder, settings, source, limit), settings, watch)
     voiding = _everything if chosen.rerun else None
     prelude = _extending(made, voiding, watch) if chosen.extends else voiding
     return await _go(chosen.folder, assembled, settings, watch, "run", models, chosen.only, prelude)
 
 
-def _wanted(assembled: Assembled, folder: Path, settings: Settings, source: Any) -> Wanted:
+def read_wanted(assembled: Assembled, folder: Path, settings: Settings, source: Any, limit: int | None) -> Wanted:
+    """The experiment with its tasks, read from their source. Raises UsageError: no model chosen, no such source."""
     spec = assembled.spec
     if not assembled.solvers:
         raise UsageError(
@@ -80,107 +83,7 @@ def _wanted(assembled: Assembled, folder: Path, settings: Settings, source: Any)
     found = source or open_source(spec.tasks, folder, token=settings.keys.get("HF_TOKEN"))
     selection = Selection.of(spec.select)
     chosen = selection.choose(found.tasks())
-    limit = settings.flags.limit if not selection.random else None
-    return lineage.wanted(assembled, found.identity, selection.to_json(), chosen, limit)
-
-
-@dataclass(frozen=True, slots=True)
-class _Choice:
-    folder: Path
-    only: Callable[[str], bool] | None = None
-    rerun: bool = False
-    extends: bool = True
-    """Whether tasks that are wanted beyond what is recorded are added: `--resume` without a limit only finishes."""
-
-
-async def _choose(
-    made: Wanted, folder: Path, settings: Settings, watch: Watch, models: Mapping[str, Any] | None
-) -> _Choice:
-    """The run's folder, made if need be, and how this invocation is narrowed."""
-    flags, store, name = settings.flags, settings.store, made.assembled.spec.name
-    if flags.resume:
-        found = _containing(made, store)
-        if found is not None:
-            return _resumed(found, made, settings, watch)
-        watch.say("nothing recorded yet: starting from the beginning")
-    replicate, standing = _replicate(made, store)
-    if standing is not None and not flags.new:
-        if flags.if_exists == "error":
-            raise UsageError(f"the run of exactly this spec exists: {standing.name} (--if-exists error)")
-        return _Choice(standing, _narrowed(made, settings, standing), flags.if_exists == "rerun")
-    if flags.new and standing is not None:
-        replicate += 1
-    takeovers = [] if flags.new else await _parents(made, settings, watch, models)
-    return _Choice(await lineage.create(store, made, SystemClock(), replicate=replicate, takeovers=takeovers))
-
-
-def _replicate(made: Wanted, store: Path) -> tuple[int, Path | None]:
-    """The newest replicate of this spec that exists, and its folder."""
-    replicate, found = 0, None
-    while (place := lineage.existing(store, made.assembled.spec.name, run_id(made.identity, replicate, None))) is not None:
-        found, replicate = place, replicate + 1
-    return max(0, replicate - 1), found
-
-
-def _narrowed(made: Wanted, settings: Settings, folder: Path) -> Callable[[str], bool] | None:
-    """A smaller --limit than recorded narrows this invocation; it never deletes."""
-    if settings.flags.limit is None:
-        return None
-    standing = open_run(folder)
-    recorded = sum(1 for _ in standing.plan.task_ids())
-    standing.close()
-    if made.count >= recorded:
-        return None
-    wanted_ids = {task for chunk in made.chunks for task in chunk.ids}
-    return wanted_ids.__contains__
-
-
-def _containing(made: Wanted, store: Path) -> Path | None:
-    """The run with exactly these filters, else the newest of this experiment whose filters let in all of these."""
-    own = {name: value for name, value in made.identity.items() if name != "tasks"}
-    wider: Path | None = None
-    for folder in stored_runs(store):
-        try:
-            run = open_run(folder)
-        except OnwardError:
-            continue
-        identity, selection = dict(run.facts["identity"]), dict(run.facts["selection"])
-        run.close()
-        tasks = identity.pop("tasks")
-        if identity != own or tasks["source"] != made.identity["tasks"]["source"]:
-            continue
-        if _same_draw(selection, made.selection, stated=_seed_stated(made)):
-            return folder
-        if wider is None and not selection.get("random") and _contains(selection, made.selection):
-            wider = folder
-    return None if made.selection.get("random") else wider
-
-
-def _same_draw(recorded: Mapping[str, Any], asked: Mapping[str, Any], *, stated: bool) -> bool:
-    """Equal filters; a random draw without a stated seed is any recorded draw of its kind."""
-    if asked.get("random") and not stated:
-        return {**recorded, "seed": 0} == {**asked, "seed": 0}
-    return dict(recorded) == dict(asked)
-
-
-def _seed_stated(made: Wanted) -> bool:
-    return bool(made.assembled.spec.select.get("seed_stated"))
-
-
-def _contains(recorded: Mapping[str, Any], asked: Mapping[str, Any]) -> bool:
-    return all(asked.get(name) == value for name, value in recorded.items())
-
-
-def _resumed(folder: Path, made: Wanted, settings: Settings, watch: Watch) -> _Choice:
-    run = open_run(folder)
-    same = _same_draw(run.facts["selection"], made.selection, stated=_seed_stated(made))
-    recorded = len(list(run.plan.task_ids()))
-    run.close()
-    watch.say(f"resuming {folder.name}" + ("" if same else ", narrowed to the filters given"))
-    if same and (settings.flags.limit is None or made.count >= recorded):
-        return _Choice(folder, extends=settings.flags.limit is not None)
-    chosen = {task for chunk in made.chunks for task in chunk.ids}
-    return _Choice(folder, chosen.__contains__)
+    return lineage.wanted(assembled, found.identity, selection.to_json(), chosen, None if selection.random else limit)
 
 
 def _extending(made: Wanted, then: Any, watch: Watch) -> Any:
@@ -213,62 +116,6 @@ async def _everything(run: Run, recorder: Recorder) -> None:
     await recorder.void([""], "--if-exists rerun")
 
 
-# ---------------------------------------------------------------- parents
-
-
-async def _parents(
-    made: Wanted, settings: Settings, watch: Watch, models: Mapping[str, Any] | None
-) -> list[Takeover]:
-    """What a fresh run takes over: from the parents named, else from the newest run of its name."""
-    store, name = settings.store, made.assembled.spec.name
-    named = [find(store, parent) for parent in settings.flags.parents]
-    default = lineage.newest_of(store, name) if not named else None
-    found: list[Takeover] = []
-    fresh = _by_id(made)
-    taken: set[str] = set()
-    for folder in named or ([default] if default else []):
-        parent = open_run(folder)
-        plan = _only(made.plan, set(parent.plan.task_ids()) - taken)
-        takeover = await survey(parent, made.assembled, plan, fresh, gateway_of(made.assembled, settings, models), SystemClock())
-        taken |= set(plan.task_ids())
-        if takeover.seqs or named:
-            watch.say(_told(takeover))
-            found.append(takeover)
-    return found
-
-
-def _by_id(made: Wanted) -> dict[str, tuple[str, Task]]:
-    found = {}
-    for chunk in made.chunks:
-        for line in made.blobs[bytes.fromhex(chunk.tasks)].splitlines():
-            form = json.loads(line)
-            digest = form.pop("digest")
-            found[form["id"]] = (digest, Task.from_json(form))
-    return found
-
-
-def _only(plan: Plan, ids: set[str]) -> Plan:
-    from dataclasses import replace
-
-    chunks = [replace(chunk, ids=tuple(task for task in chunk.ids if task in ids)) for chunk in plan.chunks]
-    return replace(plan, chunks=tuple(chunk for chunk in chunks if chunk.ids))
-
-
-def _told(takeover: Takeover) -> str:
-    kept, owed = takeover.kept, takeover.owed
-    answers = kept.get("generate", 0)
-    words = [f"takes over {answers} answers from {takeover.parent.name}"]
-    for (stage, why), count in sorted(owed.items()):
-        words.append(f"owes {count} {_plural(stage)}: {why}")
-    if not any(stage in ("generate", "judge") for stage, _ in owed):
-        words.append("0 calls")
-    return " · ".join(words)
-
-
-def _plural(stage: str) -> str:
-    return {"generate": "answers", "reduce": "reductions", "parse": "parses", "score": "scores", "judge": "judgements"}[stage]
-
-
 # ---------------------------------------------------------------- resume and its relatives
 
 
@@ -287,22 +134,23 @@ async def _resume(
     name: str | None, settings: Settings, watch: Watch, models: Mapping[str, Any] | None, before: Any, verb: str,
     only: Callable[[str], bool] | None,
 ) -> Ending:  # fmt: skip
-    folder = find(settings.store, name) if name else _latest_unfinished(settings, watch)
+    folder = find(settings.store, name) if name else latest_unfinished(settings, watch)
     run = open_run(folder)
     try:
-        assembled = _stored(run)
-        changed = _drift(run, assembled)
+        assembled = stored(run)
+        changed = drift_of(run, assembled)
         if changed and settings.flags.strict:
             raise Drifted(f"{', '.join(changed)} changed since {run.name} was made (--strict)")
         if changed:
             watch.say(f"{', '.join(changed)} changed since {run.name} was made: going on in a derived run")
-            folder = await _derived(run, assembled, settings, watch, {"verb": "drift", "changed": changed}, models)
+            folder = await derive(run, assembled, settings, watch, {"verb": "drift", "changed": changed})
     finally:
         run.close()
     return await _go(folder, assembled, settings, watch, verb, models, only, before)
 
 
-def _latest_unfinished(settings: Settings, watch: Watch) -> Path:
+def latest_unfinished(settings: Settings, watch: Watch) -> Path:
+    """The run that `resume` without a name means. Raises NotThere where every run is complete."""
     for folder in stored_runs(settings.store):
         try:
             run = open_run(folder)
@@ -318,48 +166,21 @@ def _latest_unfinished(settings: Settings, watch: Watch) -> Path:
     raise NotThere(f"nothing to resume: every run in {settings.store} is complete")
 
 
-def _stored(run: Run, spec: Spec | None = None) -> Assembled:
+def stored(run: Run, spec: Spec | None = None) -> Assembled:
     """The run's experiment, from its own folder; user code from where it was, if it is still there."""
     config = run.config
     folder = Path(config.get("folder", "."))
     return assemble(spec or Spec.model_validate(config["spec"]), folder, config)
 
 
-def _drift(run: Run, assembled: Assembled) -> list[str]:
+def drift_of(run: Run, assembled: Assembled) -> list[str]:
     """Which user code is no longer what the run recorded."""
     recorded, present = _without_tasks(run), assembled.identity
     if recorded == present:
         return []
-    changed = [
-        f"solver {name}" for name, parts in present["solvers"].items() if recorded["solvers"].get(name) != parts
-    ]
+    changed = [f"solver {name}" for name, parts in present["solvers"].items() if recorded["solvers"].get(name) != parts]
     stages = present["stages"]
     return changed + [name for name, digest in stages.items() if recorded["stages"].get(name) != digest]
-
-
-async def _derived(
-    parent: Run, assembled: Assembled, settings: Settings, watch: Watch, derivation: Any,
-    models: Mapping[str, Any] | None, *, failures: bool = False,
-) -> Path:  # fmt: skip
-    """The run derived from a parent by a verb: the same derivation twice is the same run."""
-    made = _of_parent(parent, assembled)
-    told = {**derivation, "parent": parent.id}
-    standing = lineage.existing(settings.store, assembled.spec.name, run_id(made.identity, 0, told))
-    if standing is not None:
-        return standing
-    ask = gateway_of(assembled, settings, models)
-    takeover = await survey(parent, assembled, made.plan, None, ask, SystemClock(), failures=failures)
-    watch.say(_told(takeover))
-    return await lineage.create(settings.store, made, SystemClock(), derivation=told, takeovers=[takeover])
-
-
-def _of_parent(parent: Run, assembled: Assembled) -> Wanted:
-    """The parent's whole plan, wanted again with these solvers and stages."""
-    facts, chunks = parent.facts, list(parent.plan.chunks)
-    files = {name: name for data in (facts, *parent.extensions) for name in data.get("files", {})}
-    names = [bytes.fromhex(name) for name in (*(chunk.tasks for chunk in chunks), *files)]
-    blobs = {name: parent.journal.blob(name) for name in names}
-    return Wanted(assembled, facts["source"], facts["selection"], facts["order"], facts["total"], chunks, blobs, files)
 
 
 async def _go(
@@ -419,7 +240,7 @@ async def _replayed(
 ) -> Ending:  # fmt: skip
     parent = open_run(find(settings.store, name))
     try:
-        assembled = assemble(spec, folder)
+        assembled = assemble(spec, folder) if spec.solver else _with_solvers_of(parent, spec, folder)
         before, after = _without_tasks(parent), assembled.identity
         same = before["solvers"] == after["solvers"] and before["stages"]["samples"] == after["stages"]["samples"]
         if not same or before["trials"] != after["trials"]:
@@ -427,10 +248,20 @@ async def _replayed(
         if before == after:
             place, prelude = parent.folder, void
         else:
-            place, prelude = await _derived(parent, assembled, settings, watch, {"verb": "replay", "stage": stage}, models), None
+            place, prelude = await derive(parent, assembled, settings, watch, {"verb": "replay", "stage": stage}), None
     finally:
         parent.close()
     return await _go(place, assembled, settings, watch, "replay", models, None, prelude)
+
+
+def _with_solvers_of(parent: Run, spec: Spec, folder: Path) -> Assembled:
+    """A spec that names no solver has its parent's, as the parent stored them."""
+    stored: dict[str, Any] = {
+        kind: {where: item for where, item in parent.config.get(kind, {}).items() if where.startswith("solver.")}
+        for kind in ("texts", "functions")
+    }
+    solver = Spec.model_validate(parent.config["spec"]).solver
+    return assemble(spec.model_copy(update={"solver": solver}), folder, stored)
 
 
 def rerun_failed(
@@ -464,8 +295,8 @@ def retry_errors(name: str, settings: Settings, watch: Watch, *, models: Mapping
 async def _retry_errors(name: str, settings: Settings, watch: Watch, models: Mapping[str, Any] | None) -> Ending:
     parent = open_run(find(settings.store, name))
     try:
-        assembled = _stored(parent)
-        folder = await _derived(parent, assembled, settings, watch, {"verb": "retry-errors"}, models, failures=True)
+        assembled = stored(parent)
+        folder = await derive(parent, assembled, settings, watch, {"verb": "retry-errors"}, failures=True)
     finally:
         parent.close()
     return await _go(folder, assembled, settings, watch, "retry-errors", models, None, None)
@@ -483,5 +314,3 @@ def stop(name: str, settings: Settings, *, now: bool = False) -> str:
         return f"asked process {holder.pid} on {holder.host} to stop {folder.name}"
     finally:
         journal.close()
-
-

@@ -1,0 +1,199 @@
+"""Which run a verb means (SEMANTICS §3), and what a new one takes over from its parents."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from onward import lineage
+from onward.clock import SystemClock
+from onward.config import Settings
+from onward.errors import OnwardError, UsageError
+from onward.experiment import Assembled
+from onward.lineage import Wanted
+from onward.plan import Plan
+from onward.progress import Watch
+from onward.runs import Run, find, open_run, run_id, stored_runs
+from onward.takeover import Takeover, survey, told
+from onward.tasks import Task
+
+__all__ = ["Choice", "by_id", "choose", "containing", "derive", "parents_of", "replicate_of", "taken_over"]
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """The run's folder, and how this invocation is narrowed."""
+
+    folder: Path
+    only: Callable[[str], bool] | None = None
+    rerun: bool = False
+    extends: bool = True
+    """Whether tasks that are wanted beyond what is recorded are added: `--resume` without a limit only finishes."""
+
+
+async def choose(made: Wanted, again: Callable[[int], Wanted], settings: Settings, watch: Watch) -> Choice:
+    """The run that `onward run` means, made if need be. `again` reads the same tasks with another limit.
+
+    Raises UsageError where it exists and must not, NotThere for a parent that does not.
+    """
+    flags, store = settings.flags, settings.store
+    if flags.resume:
+        found = containing(made, store)
+        if found is not None:
+            return _resumed(found, made, settings, watch)
+        watch.say("nothing recorded yet: starting from the beginning")
+    replicate, standing = replicate_of(made, store)
+    if standing is not None and not flags.new:
+        if flags.if_exists == "error":
+            raise UsageError(f"the run of exactly this spec exists: {standing.name} (--if-exists error)")
+        return Choice(standing, _narrowed(made, settings, standing), flags.if_exists == "rerun")
+    if flags.new and standing is not None:
+        replicate += 1
+    if flags.new:
+        return Choice(await lineage.create(store, made, SystemClock(), replicate=replicate))
+    parents = parents_of(made, settings)
+    only = None
+    most = max((sum(1 for _ in parent.plan.task_ids()) for parent in parents), default=0)
+    if flags.limit is not None and made.count < min(most, made.total):
+        # A derived run's plan is its parent's whole plan; the limit narrows only what is done now.
+        only = {task for chunk in made.chunks for task in chunk.ids}.__contains__
+        made = again(most)
+    takeovers = await taken_over(made, parents, watch, always=bool(flags.parents))
+    return Choice(await lineage.create(store, made, SystemClock(), replicate=replicate, takeovers=takeovers), only)
+
+
+def replicate_of(made: Wanted, store: Path) -> tuple[int, Path | None]:
+    """The newest replicate of this spec that exists, and its folder."""
+    replicate, found = 0, None
+    while (
+        place := lineage.existing(store, made.assembled.spec.name, run_id(made.identity, replicate, None))
+    ) is not None:
+        found, replicate = place, replicate + 1
+    return max(0, replicate - 1), found
+
+
+def _narrowed(made: Wanted, settings: Settings, folder: Path) -> Callable[[str], bool] | None:
+    """A smaller --limit than recorded narrows this invocation; it never deletes."""
+    if settings.flags.limit is None:
+        return None
+    standing = open_run(folder)
+    recorded = sum(1 for _ in standing.plan.task_ids())
+    standing.close()
+    if made.count >= recorded:
+        return None
+    wanted_ids = {task for chunk in made.chunks for task in chunk.ids}
+    return wanted_ids.__contains__
+
+
+def containing(made: Wanted, store: Path) -> Path | None:
+    """The run with exactly these filters, else the newest of this experiment whose filters let in all of these."""
+    own = {name: value for name, value in made.identity.items() if name != "tasks"}
+    wider: Path | None = None
+    for folder in stored_runs(store):
+        try:
+            run = open_run(folder)
+        except OnwardError:
+            continue
+        identity, selection = dict(run.facts["identity"]), dict(run.facts["selection"])
+        run.close()
+        tasks = identity.pop("tasks")
+        if identity != own or tasks["source"] != made.identity["tasks"]["source"]:
+            continue
+        if _same_draw(selection, made.selection, stated=_seed_stated(made)):
+            return folder
+        if wider is None and not selection.get("random") and _contains(selection, made.selection):
+            wider = folder
+    return None if made.selection.get("random") else wider
+
+
+def _same_draw(recorded: Mapping[str, Any], asked: Mapping[str, Any], *, stated: bool) -> bool:
+    """Equal filters; a random draw without a stated seed is any recorded draw of its kind."""
+    if asked.get("random") and not stated:
+        return {**recorded, "seed": 0} == {**asked, "seed": 0}
+    return dict(recorded) == dict(asked)
+
+
+def _seed_stated(made: Wanted) -> bool:
+    return bool(made.assembled.spec.select.get("seed_stated"))
+
+
+def _contains(recorded: Mapping[str, Any], asked: Mapping[str, Any]) -> bool:
+    return all(asked.get(name) == value for name, value in recorded.items())
+
+
+def _resumed(folder: Path, made: Wanted, settings: Settings, watch: Watch) -> Choice:
+    run = open_run(folder)
+    same = _same_draw(run.facts["selection"], made.selection, stated=_seed_stated(made))
+    recorded = len(list(run.plan.task_ids()))
+    run.close()
+    watch.say(f"resuming {folder.name}" + ("" if same else ", narrowed to the filters given"))
+    if same and (settings.flags.limit is None or made.count >= recorded):
+        return Choice(folder, extends=settings.flags.limit is not None)
+    chosen = {task for chunk in made.chunks for task in chunk.ids}
+    return Choice(folder, chosen.__contains__)
+
+
+def parents_of(made: Wanted, settings: Settings) -> list[Run]:
+    """The runs named as parents, else the newest run of this name, if there is one."""
+    folders = [find(settings.store, parent) for parent in settings.flags.parents]
+    if not folders:
+        newest = lineage.newest_of(settings.store, made.assembled.spec.name)
+        folders = [newest] if newest else []
+    return [open_run(folder) for folder in folders]
+
+
+async def taken_over(made: Wanted, parents: list[Run], watch: Watch, *, always: bool) -> list[Takeover]:
+    """What each parent gives: a task that two of them have is taken from the one named first."""
+    found: list[Takeover] = []
+    fresh = by_id(made) if parents else {}
+    taken: set[str] = set()
+    for parent in parents:
+        plan = _only(made.plan, set(parent.plan.task_ids()) - taken)
+        takeover = await survey(parent, made.assembled, plan, fresh)
+        taken |= set(plan.task_ids())
+        if takeover.seqs or always:
+            watch.say(told(takeover))
+            found.append(takeover)
+    return found
+
+
+def by_id(made: Wanted) -> dict[str, tuple[str, Task]]:
+    """(content digest, task) of what is wanted, by task id."""
+    found = {}
+    for chunk in made.chunks:
+        for line in made.blobs[bytes.fromhex(chunk.tasks)].splitlines():
+            form = json.loads(line)
+            digest = form.pop("digest")
+            found[form["id"]] = (digest, Task.from_json(form))
+    return found
+
+
+def _only(plan: Plan, ids: set[str]) -> Plan:
+    chunks = [replace(chunk, ids=tuple(task for task in chunk.ids if task in ids)) for chunk in plan.chunks]
+    return replace(plan, chunks=tuple(chunk for chunk in chunks if chunk.ids))
+
+
+async def derive(
+    parent: Run, assembled: Assembled, settings: Settings, watch: Watch, derivation: Any, *, failures: bool = False
+) -> Path:  # fmt: skip
+    """The run derived from a parent by a verb: the same derivation twice is the same run."""
+    made = _of_parent(parent, assembled)
+    derived = {**derivation, "parent": parent.id}
+    standing = lineage.existing(settings.store, assembled.spec.name, run_id(made.identity, 0, derived))
+    if standing is not None:
+        return standing
+    takeover = await survey(parent, assembled, made.plan, None, failures=failures)
+    watch.say(told(takeover))
+    return await lineage.create(settings.store, made, SystemClock(), derivation=derived, takeovers=[takeover])
+
+
+def _of_parent(parent: Run, assembled: Assembled) -> Wanted:
+    """The parent's whole plan, wanted again with these solvers and stages."""
+    facts, chunks = parent.facts, list(parent.plan.chunks)
+    files = {name: name for data in (facts, *parent.extensions) for name in data.get("files", {})}
+    names = [bytes.fromhex(name) for name in (*(chunk.tasks for chunk in chunks), *files)]
+    blobs = {name: parent.journal.blob(name) for name in names}
+    return Wanted(assembled, facts["source"], facts["selection"], facts["order"], facts["total"], chunks, blobs, files)

@@ -1,0 +1,238 @@
+"""What a derived run takes over from its parents: every recorded result that it would make itself, and no other.
+
+The parent is walked with the verb's own eyes (`once.Peek`): each trial goes through the stages as the new run would,
+what is recorded with an equal fingerprint is kept, and what is not is owed, with the reason.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, NoReturn
+
+from onward.clock import SystemClock
+from onward.context import Context, World
+from onward.entry import Row
+from onward.errors import Damaged, StepFailed, StepTimeout
+from onward.experiment import Assembled
+from onward.history import History
+from onward.journal import Stored
+from onward.keys import ROOT, Key
+from onward.limits import Bounds, Limits
+from onward.once import Missing, Peek
+from onward.plan import Chunk, Plan
+from onward.runs import Run
+from onward.stages import Work, trial
+from onward.tasks import Task
+
+__all__ = ["Carried", "Takeover", "survey", "told"]
+
+_CODE = frozenset({"code", "agent", "image"})
+"""Fingerprint parts whose change leaves a step's own children worth trying: they are matched by content."""
+
+
+@dataclass(slots=True)
+class Takeover:
+    """What a derived run takes over from one parent, and what it owes, by stage and reason."""
+
+    parent: Run
+    seqs: set[int] = field(default_factory=set)
+    voids: list[tuple[str, ...]] = field(default_factory=list)
+    kept: Counter[str] = field(default_factory=Counter)
+    owed: Counter[tuple[str, str]] = field(default_factory=Counter)
+
+    def take(self, history: History, results: Iterable[Stored], keep: Sequence[str]) -> None:
+        """Take over these results with the requests of those that are calls."""
+        wanted = {(s.row.key, s.row.attempt): s.seq for s in results if s.row.outcome in keep}
+        self.seqs.update(wanted.values())
+        for stored in history.rows:
+            if stored.row.kind == "intent" and (stored.row.key, stored.row.attempt) in wanted:
+                self.seqs.add(stored.seq)
+
+    def rows(self) -> Iterator[Row]:
+        """The voids that set its generations, then the rows, each marked with where it comes from."""
+        for prefixes in self.voids:
+            body = json.dumps({"prefixes": prefixes, "why": f"as in {self.parent.name}"})
+            yield Row("void", ROOT, 1, 0, None, None, self.parent.facts["run"]["created"], None, None, body)
+        for seq, row in self.parent.journal.rows("", kinds=("intent", "result")):
+            if seq in self.seqs:
+                yield _marked(row, seq, self.parent.id)
+
+
+class Carried(Mapping[bytes, bytes]):
+    """The blobs that taken-over rows name, read from their parents one at a time while they are written."""
+
+    def __init__(self, own: Mapping[bytes, bytes], takeovers: Sequence[Takeover]) -> None:
+        self._own, self._takeovers = own, takeovers
+
+    def __getitem__(self, name: bytes) -> bytes:
+        if name in self._own:
+            return self._own[name]
+        for takeover in self._takeovers[:-1]:
+            try:
+                return takeover.parent.journal.blob(name)
+            except Damaged:
+                continue
+        return self._takeovers[-1].parent.journal.blob(name)
+
+    def __len__(self) -> int:
+        return len(self._own)
+
+    def __iter__(self) -> Iterator[bytes]:
+        yield from self._own
+        seen: set[bytes] = set()
+        for takeover in self._takeovers:
+            fetch = takeover.parent.journal.blob
+            for row in takeover.rows():
+                yield from _named(json.loads(row.body), fetch, seen)
+
+
+def _named(value: Any, fetch: Any, seen: set[bytes]) -> Iterator[bytes]:
+    """Blobs that a packed value names, and that these name."""
+    if isinstance(value, list):
+        for item in value:
+            yield from _named(item, fetch, seen)
+    elif isinstance(value, dict):
+        for mark in ("$text", "$json", "$chain", "$blob"):
+            if isinstance(value.get(mark), str):
+                yield from _blob(bytes.fromhex(value[mark]), value.get("n", 0), mark, fetch, seen)
+                return
+        for item in value.values():
+            yield from _named(item, fetch, seen)
+
+
+def _blob(name: bytes, links: int, mark: str, fetch: Any, seen: set[bytes]) -> Iterator[bytes]:
+    while name and name not in seen:
+        seen.add(name)
+        content = fetch(name)
+        yield name
+        following, body = (content[:16], content[16:]) if mark == "$chain" and links > 1 else (b"", content)
+        if mark in ("$json", "$chain"):
+            yield from _named(json.loads(body), fetch, seen)
+        name, links = following, links - 1
+
+
+def _marked(row: Row, seq: int, run: str) -> Row:
+    data = json.loads(row.body)
+    data.setdefault("origin", {"run": run, "seq": seq, "usd": row.usd})
+    return row._replace(body=json.dumps(data, ensure_ascii=False, separators=(",", ":")))
+
+
+class _Nobody:
+    """Stands where models would be: a survey runs no body, so nothing is asked."""
+
+    def prepare(self, *_: Any) -> NoReturn:
+        raise AssertionError("a survey asks nobody")
+
+    async def send(self, *_: Any) -> NoReturn:
+        raise AssertionError("a survey asks nobody")
+
+    async def close(self) -> None:
+        """Nothing to close."""
+
+
+async def survey(
+    parent: Run, assembled: Assembled, plan: Plan, tasks: Mapping[str, tuple[str, Task]] | None,
+    *, failures: bool = False,
+) -> Takeover:  # fmt: skip
+    """Walk every trial of `plan` against the parent's journal without doing anything: what is kept, what is owed.
+
+    `tasks`: (content digest, task) by id, where they are read anew; None: the parent's own. `failures`: recorded
+    failures count as done too (`--retry-errors`); else only what is `ok` is taken over.
+    """
+    found = Takeover(parent)
+    clock = SystemClock()
+    peek = Peek(parent.journal, clock, Limits(Bounds(), clock))
+    world = World(peek, _Nobody(), lambda _: b"", assembled.spec.seed)
+    known = {trial for trial, _ in _trials_with_rows(parent)}
+    solvers = {solver.name: solver for solver in assembled.solvers}
+    keep = ("ok", "failed", "timeout") if failures else ("ok",)
+    for chunk in plan.chunks:
+        content = {task.id: (digest, task) for digest, task in _tasks_of(parent, chunk, tasks)}
+        for solver, task_id, key in plan.trial_keys(chunk):
+            if key not in known:
+                found.owed["generate", "new"] += 1
+                continue
+            history = History.read(parent.journal, key, parent.voids)
+            digest, task = content[task_id]
+            work = Work(task, digest, solvers[solver], key.names[2], assembled.stages)
+            peek.kept.clear()
+            missing = await _walk(Context(key, world, history), work)
+            for stored in peek.kept:
+                if stored.row.outcome in keep:
+                    found.kept[Key(stored.row.key).names[3]] += 1
+                    found.take(history, [stored, *history.under(stored.row.key)], keep)
+            for miss in missing:
+                found.take(history, _below(history, miss), keep)
+                found.owed[miss.key.names[3], "new" if miss.why == "not done yet" else miss.why] += 1
+    found.voids = _voids_of(parent)
+    return found
+
+
+def _tasks_of(parent: Run, chunk: Chunk, fresh: Mapping[str, tuple[str, Task]] | None) -> Iterator[tuple[str, Task]]:
+    if fresh is None:
+        yield from parent.tasks(chunk)
+    else:
+        for task in chunk.ids:
+            yield fresh[task]
+
+
+def _trials_with_rows(run: Run) -> Iterator[tuple[str, int]]:
+    last = ""
+    for depth in range(4, 9):
+        for head in run.journal.newest(depth):
+            names = head.key.split("/", 3)
+            trial_key = "/".join(names[:3])
+            if trial_key != last:
+                last = trial_key
+                yield trial_key, head.seq
+
+
+async def _walk(ctx: Context, work: Work) -> list[Missing]:
+    try:
+        await trial(ctx, work)
+    except Missing as miss:
+        return [miss, *miss.others]
+    except (StepFailed, StepTimeout):
+        pass
+    return []
+
+
+def _below(history: History, miss: Missing) -> Iterable[Stored]:
+    """Children of a step that is owed which may still serve: those of an unfinished one, or of changed code."""
+    kept = history.newest(miss.key)
+    if kept is not None and kept.row.outcome == "ok" and not set(miss.changes) <= _CODE:
+        return ()
+    return history.under(miss.key)
+
+
+def _voids_of(run: Run) -> list[tuple[str, ...]]:
+    return [tuple(entry.data["prefixes"]) for entry in run.entries("", ("void",))]
+
+
+def told(takeover: Takeover) -> str:
+    kept, owed = takeover.kept, takeover.owed
+    answers = kept.get("generate", 0)
+    words = [f"takes over {answers} answers from {takeover.parent.name}"]
+    for (stage, why), count in sorted(owed.items()):
+        words.append(f"owes {count} {_PLURALS[stage]}: {why}")
+    if not any(stage in ("generate", "judge") for stage, _ in owed):
+        words.append("0 calls")
+    return " · ".join(words)
+
+
+_PLURALS = {
+    "generate": "answers",
+    "reduce": "reductions",
+    "parse": "parses",
+    "score": "scores",
+    "judge": "judgements",
+}
+
+
+def _plural(stage: str) -> str:
+    return {"generate": "answers", "reduce": "reductions", "parse": "parses", "score": "scores", "judge": "judgements"}[
+        stage
+    ]
