@@ -83,6 +83,7 @@ def _read(made: Wanted, tasks: Iterator[Task], limit: int | None) -> Iterator[tu
         made.total += len(batch)
         if room > 0:
             _add_chunk(made, digests[:room])
+            _add_files(made, [task for task, _ in digests[:room]])
         yield from ((task.id, digest) for task, digest in digests)
 
 
