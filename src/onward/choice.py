@@ -53,7 +53,7 @@ async def choose(made: Wanted, again: Callable[[int], Wanted], settings: Setting
     if flags.new and standing is not None:
         replicate += 1
     if flags.new:
-        return Choice(await lineage.create(store, made, SystemClock(), replicate=replicate))
+        return Choice(await lineage.create(store, made, SystemClock(), replicate=replicate), extends=False)
     parents = parents_of(made, settings)
     only = None
     most = max((sum(1 for _ in parent.plan.task_ids()) for parent in parents), default=0)
@@ -62,7 +62,8 @@ async def choose(made: Wanted, again: Callable[[int], Wanted], settings: Setting
         only = {task for chunk in made.chunks for task in chunk.ids}.__contains__
         made = again(most)
     takeovers = await taken_over(made, parents, watch, always=bool(flags.parents))
-    return Choice(await lineage.create(store, made, SystemClock(), replicate=replicate, takeovers=takeovers), only)
+    place = await lineage.create(store, made, SystemClock(), replicate=replicate, takeovers=takeovers)
+    return Choice(place, only, extends=False)
 
 
 def replicate_of(made: Wanted, store: Path) -> tuple[int, Path | None]:

@@ -70,6 +70,7 @@ async def run_async(
     chosen = await choose(made, lambda limit: read_wanted(assembled, folder, settings, source, limit), settings, watch)
     voiding = _everything if chosen.rerun else None
     prelude = _extending(made, voiding, watch) if chosen.extends else voiding
+    del made  # its tasks are in the run now; a hundred thousand of them need not be here too
     return await _go(chosen.folder, assembled, settings, watch, "run", models, chosen.only, prelude)
 
 
