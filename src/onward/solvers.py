@@ -14,9 +14,10 @@ from onward.context import BlockingContext, Context, in_thread
 from onward.errors import StepFailed
 from onward.fingerprint import digest_of
 from onward.functions import Function
+from onward.once import Missing
 from onward.tasks import Task
 
-__all__ = ["Solver", "function_solver", "model_solver", "rendered"]
+__all__ = ["Solver", "function_solver", "model_solver", "recorded_solver", "rendered"]
 
 _FIELD = re.compile(r"\{([A-Za-z_][\w.]*)\}")
 
@@ -92,6 +93,18 @@ def model_solver(name: str, model: str, prompt: str | None, params: Mapping[str,
         return {"output": answer.text}
 
     return Solver(name, parts, solve)
+
+
+def recorded_solver(name: str, outputs: str, model: str = "") -> Solver:
+    """Answers that were made elsewhere and imported. `outputs` is the digest of them all, `model` only a label.
+
+    They are in the run's journal; where there is none, there is nothing to run, and the task stays owed.
+    """
+
+    async def solve(ctx: Context, task: Task) -> Any:
+        raise Missing(ctx.key, "no answer was recorded for this task, and none can be made: import one")
+
+    return Solver(name, {"recorded": digest_of([model, outputs])}, solve)
 
 
 def function_solver(name: str, function: Function, model: str = "") -> Solver:

@@ -25,7 +25,7 @@ from onward.scorers.judge import judging_messages, verdict
 from onward.solvers import Solver
 from onward.tasks import Task
 
-__all__ = ["PIPELINE", "Judge", "Stages", "Work", "trial"]
+__all__ = ["PIPELINE", "Judge", "Stages", "Work", "sample_fingerprint", "trial"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,12 +119,16 @@ async def generate(ctx: Context, work: Work, state: State) -> None:
     state.output = next(candidate.output for candidate in state.candidates if not candidate.failed)
 
 
+def sample_fingerprint(solver: Solver, task_digest: str, seed: int) -> Fingerprint:
+    """What one sample depends on."""
+    return Fingerprint.join({**solver.parts, "task": task_digest, "seed": digest_of(seed)})
+
+
 async def _sample(ctx: Context, work: Work, sample: int) -> Any:
     name = f"generate/{sample}"
     child = ctx.child_path(name)
     child.seed = child.sample_seed(work.task.id, work.trial, sample)
-    digests = {**work.solver.parts, "task": work.task_digest, "seed": digest_of(child.seed)}
-    fingerprint = Fingerprint.join(digests)
+    fingerprint = sample_fingerprint(work.solver, work.task_digest, child.seed)
     value = await ctx.run(child, fingerprint, lambda: work.solver.solve(child, work.task), timed=True)
     return value["output"]
 
