@@ -50,7 +50,8 @@ def test_the_order_of_names_does_not_matter_and_that_of_lists_does() -> None:
 
 
 @pytest.mark.parametrize(
-    "value", [math.nan, math.inf, -math.inf, b"bytes", {1: "a"}, {1, 2}, object(), "\ud800", {"\udfff": 1}, [[math.nan]]]
+    "value",
+    [math.nan, math.inf, -math.inf, b"bytes", {1: "a"}, {1, 2}, object(), "\ud800", {"\udfff": 1}, [[math.nan]]],
 )
 def test_what_is_not_json_is_refused(value: Any) -> None:
     with pytest.raises(Refused):

@@ -165,7 +165,8 @@ def test_a_long_retry_after_parks_says_until_when_and_wakes() -> None:
 
 
 def test_a_retry_after_beyond_max_wait_is_owed_at_once() -> None:
-    bench = Bench(Model(lambda *_: busy(429, retry_after=101.0)), retry=Retry(max_wait=100), bounds=Bounds(max_wait=100))
+    model = Model(lambda *_: busy(429, retry_after=101.0))
+    bench = Bench(model, retry=Retry(max_wait=100), bounds=Bounds(max_wait=100))
 
     async def go() -> None:
         await bench.context().ask("q", model="fake/m")
@@ -310,7 +311,7 @@ def test_no_mixture_of_calls_refusals_and_cancellations_hangs_or_leaks(chance: r
         "a": Rate(concurrency=2), "b": Rate(requests_per_minute=600), "c": Rate(tokens_per_minute=6000), "d": Rate()
     }  # fmt: skip
     errors: list[Callable[[str], CallError | None]] = [
-        lambda _: None, lambda _: None, lambda _: None, lambda _: busy(429), lambda _: busy(429, 3.0), lambda _: busy(0),
+        *[lambda _: None] * 3, lambda _: busy(429), lambda _: busy(429, 3.0), lambda _: busy(0),
         lambda name: ProviderStopped("stop", provider=name) if chance.random() < 0.1 else None,
     ]  # fmt: skip
 

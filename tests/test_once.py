@@ -365,7 +365,7 @@ def test_a_stopped_provider_is_an_error_that_is_owed_again() -> None:
         with pytest.raises(ProviderStopped):
             ask(bench, "q", "q")
     assert len(bench.model.asked) == 2, "one per invocation: nothing more is asked of it"
-    assert set(sum(bench.results().values(), [])) == {"error"}
+    assert {outcome for outcomes in bench.results().values() for outcome in outcomes} == {"error"}
 
 
 def test_what_was_sent_whole_without_a_refusal_is_charged() -> None:
