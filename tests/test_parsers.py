@@ -59,6 +59,8 @@ def read(reference: Any, text: Any) -> Any:
         ("", None),
         ("1e999", None),
         ("9" * 1000, None),
+        (str(2**63 - 1), 2**63 - 1),
+        (str(2**70), 2.0**70),
     ],
 )
 def test_the_last_number_is_read_as_a_person_would(words: str, number: float | None) -> None:

@@ -75,17 +75,15 @@ _FRACTION = re.compile(
     rf"([{_SIGN}])?\s*(?:\\[dt]?frac\s*\{{([^{{}}]+)\}}\s*\{{([^{{}}]+)\}}|([0-9.,]+)\s*/\s*([0-9.,]+))"
 )
 _LATEX_SEPARATOR = re.compile(r"(?<=[0-9])(?:\{,\}|\\[,!;: ])(?=[0-9]{3})")
-_LONGEST = 400
+_LARGEST = 2**63
+"""Beyond this an integer cannot be recorded as one, and becomes a float."""
 
 
 def _value(match: re.Match[str]) -> int | float | None:
-    digits = match["digits"] or ""
+    plain = re.sub(r"[^0-9]", "", match["digits"] or "")
     fraction, exponent = match["fraction"] or match["bare"] or "", match["exponent"] or ""
-    plain = re.sub(r"[^0-9]", "", digits)
-    if len(plain) > _LONGEST:
-        return None
     sign = -1 if (match["sign"] or match["late"] or "+") != "+" else 1
-    if not fraction and not exponent:
+    if not fraction and not exponent and len(plain) < 20 and int(plain) < _LARGEST:
         return sign * int(plain)
     value = float(f"{plain or '0'}{fraction}{exponent}")
     return sign * value if value < float("inf") else None

@@ -103,7 +103,8 @@ def pass_at_k(count: int, correct: int, k: int) -> float:
     Source: Chen et al. 2021, arXiv 2107.03374, section 2.1. Raises ValueError unless 0 <= c <= n and 1 <= k <= n.
     """
     _check_k(count, correct, k)
-    return 1.0 - math.comb(count - correct, k) / math.comb(count, k)
+    draws = math.comb(count, k)
+    return (draws - math.comb(count - correct, k)) / draws
 
 
 def pass_hat_k(count: int, correct: int, k: int) -> float:

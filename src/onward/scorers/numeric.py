@@ -16,7 +16,9 @@ def _number(value: Any) -> int | float | None:
     """A number, or the one that a text ends on: "1,000", and a worked solution that ends on `#### 18`."""
     if isinstance(value, bool):
         return None
-    if isinstance(value, int | float):
+    if isinstance(value, int):
+        return value
+    if isinstance(value, float):
         return value if math.isfinite(value) else None
     return number_in(value) if isinstance(value, str) else None
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from onward.errors import OnwardError
 from onward.fingerprint import canonical
 from onward.functions import Function, Registry
 from onward.tasks.task import Task
@@ -92,4 +94,9 @@ def plain(value: Any) -> str:
     """A JSON value as the text to compare: 18.0 is "18", true is "true", what has parts is its canonical JSON."""
     if isinstance(value, str):
         return value
-    return canonical(value).decode()
+    if isinstance(value, int) and not isinstance(value, bool):
+        return str(value)
+    try:
+        return canonical(value).decode()
+    except OnwardError:
+        return json.dumps(value, sort_keys=True, ensure_ascii=False)

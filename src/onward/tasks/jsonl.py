@@ -57,8 +57,7 @@ class JsonlSource:
                 row = _decode(line.strip())
             except (ValueError, RecursionError) as error:
                 raise UsageError(f"{where}: not JSON: {error}") from None
-            if "\\ud" in line or "\\uD" in line:
-                storable(row, where)
+            storable(row, where)
             yield number, row
 
     def tasks(self) -> Iterator[Task]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import mimetypes
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, fields
 from hashlib import sha256
@@ -182,12 +181,23 @@ def generated(name: str, content: bytes) -> Attachment:
     return Attachment(name, sha256(content).hexdigest()[:32], len(content), _media_type(name), data=content)
 
 
-_TYPES = mimetypes.MimeTypes()
-"""The table of the standard library alone: what the machine's own files say must not change a task's digest."""
+_TYPES = {
+    "csv": "text/csv", "docx": "application/vnd.openxmlformats-officedocument.wordprocessingml.document",
+    "gif": "image/gif", "htm": "text/html", "html": "text/html", "jpeg": "image/jpeg", "jpg": "image/jpeg",
+    "json": "application/json", "jsonl": "application/jsonl", "jsonld": "application/ld+json", "m4a": "audio/mp4",
+    "md": "text/markdown", "mov": "video/quicktime", "mp3": "audio/mpeg", "mp4": "video/mp4", "pdb": "chemical/x-pdb",
+    "pdf": "application/pdf", "png": "image/png", "pptx":
+    "application/vnd.openxmlformats-officedocument.presentationml.presentation", "py": "text/x-python",
+    "svg": "image/svg+xml", "tsv": "text/tab-separated-values", "txt": "text/plain", "wav": "audio/wav",
+    "webp": "image/webp", "xls": "application/vnd.ms-excel",
+    "xlsx": "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet", "xml": "application/xml",
+    "yaml": "application/yaml", "yml": "application/yaml", "zip": "application/zip",
+}  # fmt: skip
+"""A table of our own: the standard library's grows with its versions, and a type is part of a task's digest."""
 
 
 def _media_type(name: str) -> str:
-    return _TYPES.guess_type(name)[0] or "application/octet-stream"
+    return _TYPES.get(name.rpartition(".")[2].lower(), "application/octet-stream")
 
 
 def lines(path: Path) -> Iterator[tuple[int, str]]:
