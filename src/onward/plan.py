@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from hashlib import sha256
-from itertools import groupby
 from typing import Any, Literal, NamedTuple
 
 from onward.keys import Key
@@ -166,39 +166,50 @@ def standing(heads: Mapping[str, Result], shape: Shape, stages: Sequence[str], *
     """
     newest = 0
     doubtful = False
-    for stage in stages:
+    for stage, steps in _levels(shape, tuple(stages)):
         if stage == "score" and not scored:
             continue
-        steps = shape.steps(stage)
-        if not steps:
-            continue
-        found = [heads.get(step) for step in steps]
-        done = [head for head in found if head is not None and head.outcome != "error"]
-        if len(done) < len(steps):
-            return "owed"
-        doubtful = doubtful or any(head.seq < newest for head in done)
-        if stage in ("generate", "reduce", "parse"):
-            if not any(head.outcome == "ok" for head in done):
+        top, is_ok = newest, False
+        for step in steps:
+            head = heads.get(step)
+            if head is None or head.outcome == "error":
+                return "owed"
+            doubtful = doubtful or head.seq < newest
+            is_ok = is_ok or head.outcome == "ok"
+            top = max(top, head.seq)
+        if stage in _FEEDING:
+            if not is_ok:
                 break
-            newest = max(newest, *(head.seq for head in done))
+            newest = top
     return "unsure" if doubtful else "settled"
+
+
+_FEEDING = frozenset({"generate", "reduce", "parse"})
+"""Stages whose value the next ones are made from."""
+
+
+@lru_cache(maxsize=64)
+def _levels(shape: Shape, stages: tuple[str, ...]) -> tuple[tuple[str, tuple[str, ...]], ...]:
+    """The stages that a shape has, with their steps: made once, since every trial of a run has the same."""
+    return tuple((stage, steps) for stage in stages if (steps := shape.steps(stage)))
 
 
 def fold(heads: Iterable[Result], voids: Voids) -> Iterator[tuple[str, dict[str, Result]]]:
     """Heads in key order → (trial key, relative key → head) for every trial that has any, voided ones left out."""
 
-    def trial_of(head: Result) -> str:
-        end = -1
-        for _ in range(3):
-            end = head.key.find("/", end + 1)
-        return head.key[:end]
-
-    for trial, group in groupby(heads, trial_of):
-        start = len(trial) + 1
-        if voids.count:
-            yield trial, {head.key[start:]: head for head in group if head.seq > voids.since(head.key)}
-        else:
-            yield trial, {head.key[start:]: head for head in group}
+    trial, found = "", dict[str, Result]()
+    start = 0
+    for head in heads:
+        key = head.key
+        if not start or not key.startswith(trial) or key[start - 1] != "/":
+            if start:
+                yield trial, found
+            trial = "/".join(key.split("/", 3)[:3])
+            found, start = {}, len(trial) + 1
+        if not voids.count or head.seq > voids.since(key):
+            found[key[start:]] = head
+    if start:
+        yield trial, found
 
 
 def seed_of(*parts: str | int) -> int:
