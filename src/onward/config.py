@@ -1,7 +1,7 @@
 """Environment, files and flags become one frozen value here; nothing else reads the environment.
 
-    spec, folder = load(Path("nightly.yaml"), {"samples": 5})    # what a person wrote, with what was said on top
-    settings(store=…, flags=…)                                   # keys, addresses and flags of one invocation
+spec, folder = load(Path("nightly.yaml"), {"samples": 5})    # what a person wrote, with what was said on top
+settings(store=…, flags=…)                                   # keys, addresses and flags of one invocation
 """
 
 from __future__ import annotations
@@ -258,7 +258,8 @@ def _yaml(text: str, path: Path) -> tuple[Any, _Marks]:
         raise SpecError(f"not YAML: {why}", where=f"{path}:{mark.line + 1}" if mark else str(path)) from None
     except yaml.reader.ReaderError as error:
         line = text[: error.position].count("\n") + 1
-        raise SpecError(f"not YAML: character #x{int(error.character):04x} is not allowed", where=f"{path}:{line}") from None
+        said = f"not YAML: character #x{int(error.character):04x} is not allowed"
+        raise SpecError(said, where=f"{path}:{line}") from None
     except (yaml.YAMLError, ValueError, RecursionError) as error:
         raise SpecError(f"not YAML: {error}", where=str(path)) from None
 
@@ -271,7 +272,8 @@ def _yaml_lines(node: Any, steps: tuple[str, ...], path: Path) -> Iterator[tuple
         for name, value in node.value:
             own, line = str(name.value), name.start_mark.line + 1
             if own in seen:
-                raise SpecError(f"is there twice (first on line {seen[own]})", field=".".join((*steps, own)), where=f"{path}:{line}")
+                said = f"is there twice (first on line {seen[own]})"
+                raise SpecError(said, field=".".join((*steps, own)), where=f"{path}:{line}")
             seen[own] = line
             yield (*steps, own), line
             yield from _yaml_lines(value, (*steps, own), path)

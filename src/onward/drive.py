@@ -155,6 +155,7 @@ async def _driven(invocation: Invocation, journal: Journal, dead: Any) -> Ending
     shared = _Shared(invocation, run, recorder, limits, standings)
     progress = shared.progress
     progress.spent_before, progress.reused_usd = sums.spent[0], sums.reused[0]
+    progress.asking = lambda: gate.inside
     gate.on_wait = lambda note: setattr(progress, "note", note)
     recorder.listeners += [progress.take, invocation.watch.event]
     doubt, doubt_usd = run.in_doubt()
@@ -313,5 +314,3 @@ class _signals:
 def until(settings: Settings, stage: str | None) -> Settings:
     """The same settings, going through no more than this stage."""
     return replace(settings, flags=replace(settings.flags, until=stage))
-
-

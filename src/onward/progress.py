@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -35,6 +35,9 @@ class Progress:
     reused_usd: float = 0.0
     tokens: int = 0
     in_flight: int = 0
+    """Trials that are open."""
+    asking: Callable[[], int] = lambda: 0
+    """Calls that are in flight now."""
     score_sum: float = 0.0
     scored: int = 0
     started: float = 0.0

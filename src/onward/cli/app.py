@@ -13,8 +13,8 @@ from typing import Annotated, Any
 
 import typer
 
+from onward.cli import look, running, share
 from onward.cli import options as o
-from onward.cli import running
 from onward.cli.supervise import counted
 from onward.cli.voice import Voice, heard
 from onward.cli.words import trouble
@@ -112,7 +112,7 @@ def _stop(
 def _replay(
     ctx: typer.Context, name: Run,
     stage: Annotated[str, typer.Option("--stage", help="reduce, parse, score or judge; all below it follow.")],
-    spec: Annotated[Path | None, typer.Option("--spec", help="Stages from this experiment.", show_default=False)] = None,
+    spec: Annotated[Path | None, typer.Option("--spec", show_default=False, help="Stages from this file.")] = None,
     concurrency: o.Concurrency = None, budget_usd: o.Usd = None, threshold: o.Threshold = None,
     take_over: o.TakeOver = False, store: o.Store = None, stream: o.Stream = False, json: o.Json = False,
 ) -> int:  # fmt: skip
@@ -129,6 +129,48 @@ def _redo(
 ) -> int:  # fmt: skip
     """Do a part of a run again on purpose. What it was is kept, out of account."""
     return running.redo(ctx.obj, ctx.params)
+
+
+@_verb("init", _RUN, "onward init", "onward init nightly")
+def _init(
+    ctx: typer.Context, name: Annotated[str, typer.Argument(metavar="[NAME]", show_default=False)] = "experiment"
+) -> int:  # fmt: skip
+    """Write a small experiment and its tasks, ready to run."""
+    from onward.cli.setup import init
+
+    return init(ctx.obj, ctx.params)
+
+
+@_verb("demo", _RUN, "onward demo", "onward demo --real")
+def _demo(
+    ctx: typer.Context,
+    real: Annotated[bool, typer.Option("--real", help="With a real small model on this machine.")] = False,
+) -> int:
+    """Watch a run die half-way, go on, and pay for nothing twice. Needs no key."""
+    from onward.cli.demo import demo
+
+    return demo(ctx.obj, ctx.params)
+
+
+# ---------------------------------------------------------------- look, share, set up
+
+
+_verb("runs", _LOOK, "onward runs")(look.runs)
+_verb("show", _LOOK, "onward show latest", "onward show nightly/task-17 --why", "onward show nightly --wrong")(
+    look.show
+)
+_verb("compare", _LOOK, "onward compare nightly", "onward compare nightly weekly --flips")(look.compare)
+_verb("export", _SHARE, "onward export nightly --format csv", "onward export nightly --format folder")(share.export)
+_verb("import", _SHARE, "onward import answers.jsonl --spec nightly.yaml")(share.import_)
+_verb("verify", _SHARE, "onward verify nightly", "onward verify nightly --salvage recovered")(share.verify)
+
+
+@_verb("doctor", _SET_UP, "onward doctor", "onward doctor --store /data/runs")
+def _doctor(ctx: typer.Context, store: o.Store = None, json: o.Json = False) -> int:
+    """Look at what this machine has: Python, store, disk, keys (by name), the local model."""
+    from onward.cli.setup import doctor
+
+    return doctor(ctx.obj, ctx.params)
 
 
 # ---------------------------------------------------------------- what is said when it goes wrong

@@ -95,13 +95,13 @@ class Checkpoint:
 
     def _write(self) -> None:
         """A checkpoint that cannot be written must not end a run: its journal is what counts."""
-        from onward.formats import checkpoint
+        from onward.formats.checkpoint import document
 
         assert self._folder is not None
         with suppress(OnwardError, OSError):
             run = open_run(self._folder)
             try:
-                document = checkpoint.document(run)
+                made = document(run)
             finally:
                 run.close()
-            write(self._path, document)
+            write(self._path, made)

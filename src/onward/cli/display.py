@@ -1,4 +1,4 @@
-"""What a person sees while a run goes: what was found, a live line, what came of it. It says nothing before it is so."""
+"""What a person sees while a run goes: what was found, a live line, what came of it. Nothing before it is so."""
 
 from __future__ import annotations
 
@@ -28,12 +28,14 @@ __all__ = ["Board", "opening", "status"]
 
 _EVERY = 10.0
 """Seconds between two plain lines."""
+_OFTEN = 1.0
+"""… where a tenth of the way was made in between."""
 _WINDOW = 30.0
 """Seconds over which the rate is taken."""
 
 
 def opening(progress: Progress, facts: Mapping[str, Any], now: float, written: str = "") -> str:
-    """The first line: what was found, and what will be done about it. `written`: when the run last recorded anything."""
+    """The first line: what was found, and what will be done about it. `written`: when it last recorded anything."""
     done, total, wanted = progress.before, progress.total, progress.wanted
     doubt, verb = int(facts.get("doubt", 0)), facts.get("verb")
     if done == total and not wanted and not doubt:
@@ -78,7 +80,7 @@ def status(progress: Progress, rate: float) -> str:
     return joined((
         f"[{progress.done}/{progress.total}]",
         pace,
-        f"{progress.in_flight} in flight" if progress.in_flight else "",
+        f"{progress.asking()} in flight" if progress.asking() else "",
         f"{progress.failed} failed" if progress.failed else "",
         count(progress.errors, "error") if progress.errors else "",
         count(progress.retries, "retry", "retries") if progress.retries else "",
@@ -178,7 +180,9 @@ class Board:
         if progress is None:
             return Text("")
         rate = self._rate(self._clock.ticks(), progress.settled)
-        bar = ProgressBar(total=max(1, progress.total), completed=progress.done, width=min(40, self._console.width // 3))
+        bar = ProgressBar(
+            total=max(1, progress.total), completed=progress.done, width=min(40, self._console.width // 3)
+        )
         return Group(Table.grid(padding=(0, 1)), _beside(bar, Text(status(progress, rate))))
 
     def _line(self, text: str, style: str) -> None:
@@ -190,7 +194,8 @@ class Board:
         if progress is None or self._console.is_terminal or self._voice.quiet or self._stream is not None:
             return
         now, tenths = self._clock.ticks(), 10 * progress.settled // max(1, progress.wanted)
-        if (tenths > self._tenths and tenths < 10) or now - self._shown >= _EVERY:
+        passed = now - self._shown
+        if (self._tenths < tenths < 10 and passed >= _OFTEN) or passed >= _EVERY:
             self._tenths, self._shown = max(tenths, self._tenths), now
             self._console.print(escape(status(progress, self._rate(now, progress.settled))), highlight=False)
 

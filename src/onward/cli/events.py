@@ -1,9 +1,9 @@
-"""`--log-format json`: one event a line on standard output, for programs. `run.completed` is always the last.
+"""`--log-format json`: one event a line on standard output, for programs; the last is `run.completed`.
 
-    {"ts": "2026-05-01T02:14:03.120Z", "level": "info", "type": "step.completed", "msg": "…", "run_id": "nightly-3f9a1c", …}
+    {"ts": "2026-05-01T02:14:03.120Z", "level": "info", "type": "step.completed", "msg": "…", "run_id": "n-3f9a1c"}
 
-`run.started` (with its `args`), `note`, `step.completed`, `step.reused`, `step.retried`, `step.failed`, `trial.settled`,
-`run.completed` (`exit_code`, and `error` if there was one).
+`run.started` (with its `args`), `note`, `step.completed`, `step.reused`, `step.retried`, `step.failed`,
+`trial.settled`, `trial.owed`, `run.completed` (`exit_code`, and `error` if there was one).
 """
 
 from __future__ import annotations

@@ -51,7 +51,11 @@ class Outcome:
                 "stopped": end.stopped, "reasons": dict(end.reasons),
             }  # fmt: skip
         if self.summary is not None:
-            form |= {"spent_usd": self.summary.usd, "reused_usd": self.summary.reused_usd, "tokens": self.summary.tokens}
+            form |= {
+                "spent_usd": self.summary.usd,
+                "reused_usd": self.summary.reused_usd,
+                "tokens": self.summary.tokens,
+            }
             form["solvers"] = {name: _solver(part) for name, part in self.summary.solvers.items()}
         return form
 
@@ -111,10 +115,14 @@ def owed(ending: Ending, resume: str) -> list[str]:
 
 
 def table(found: Summary) -> tuple[list[str], list[list[str]]]:
-    """Heads and rows of the result table: a solver a row, its scores with their standard errors, what is not in them."""
+    """Heads and rows of the result table: a solver a row, its scores with standard errors, what they leave out."""
     names = list(dict.fromkeys(name for part in found.solvers.values() for name in part.scores))
     parts = found.solvers.values()
-    extra = [field for field in ("failed", "timeout", "errors", "missing", "unscored") if any(getattr(part, field) for part in parts)]
+    extra = [
+        field
+        for field in ("failed", "timeout", "errors", "missing", "unscored")
+        if any(getattr(part, field) for part in parts)
+    ]
     rows = []
     for solver, part in found.solvers.items():
         scores = [_mean(part.scores, part.first_go, name, part.rerun) for name in names]

@@ -1,4 +1,4 @@
-"""The verbs that drive a run. Each turns what was given into a spec and settings, calls `launch`, and says what came."""
+"""The verbs that drive a run. Each turns what was given into a spec and settings, calls `launch`, says what came."""
 
 from __future__ import annotations
 
@@ -178,7 +178,11 @@ def _refuse(given: Given, first: str, *others: str) -> None:
 
 def _settings(given: Given) -> Settings:
     """One frozen value out of environment, `.env` and flags."""
-    for flag, known in (("if_exists", ("auto", "error", "rerun")), ("in_doubt", ("resend", "stop")), ("until_stage", STAGES)):
+    for flag, known in (
+        ("if_exists", ("auto", "error", "rerun")),
+        ("in_doubt", ("resend", "stop")),
+        ("until_stage", STAGES),
+    ):
         if given.get(flag) is not None:
             one_of(f"--{flag.replace('_', '-')}", given[flag], known)
     flags = Flags(
@@ -193,7 +197,9 @@ def _settings(given: Given) -> Settings:
     for text in given.get("price") or ():
         model, equals, price = text.rpartition("=")
         if not equals or not model:
-            raise UsageError(f"--price {text}: give it as MODEL=IN/OUT in USD per million tokens, such as my-model=0.5/1.5")
+            raise UsageError(
+                f"--price {text}: give it as MODEL=IN/OUT in USD per million tokens, such as my-model=0.5/1.5"
+            )
         prices[model] = price
     return config.settings(store=given.get("store"), flags=flags, prices=prices)
 

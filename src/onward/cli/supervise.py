@@ -1,4 +1,4 @@
-"""`--auto-resume [N]`: the same command in a process of its own, started again when it dies of anything but its work."""
+"""`--auto-resume [N]`: the same command in a process of its own, started again when it crashes."""
 
 from __future__ import annotations
 

@@ -7,15 +7,9 @@ from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
 
 from onward.errors import OnwardError
+from onward.report import count, money
 
-__all__ = ["count", "moment", "money", "percent", "span", "trouble"]
-
-
-def money(usd: float) -> str:
-    """`$0.41`; of less than a cent, what there is of it."""
-    if 0 < usd < 0.005:
-        return f"${usd:.4f}" if usd >= 0.00005 else "less than $0.0001"
-    return f"${usd:,.2f}"
+__all__ = ["count", "joined", "moment", "money", "percent", "span", "trouble"]
 
 
 def percent(value: float, *, digits: int = 1) -> str:
@@ -32,7 +26,7 @@ def span(seconds: float) -> str:
 
 def moment(iso: str, now: float) -> str:
     """A UTC time as a person here says it: `02:14`, `yesterday 02:14`, `3 May 02:14`."""
-    then = datetime.fromisoformat(iso.replace("Z", "+00:00")).astimezone()
+    then = datetime.fromisoformat(iso).astimezone()
     today = datetime.fromtimestamp(now, UTC).astimezone().date()
     clock = f"{then:%H:%M}"
     if then.date() == today:
@@ -41,11 +35,6 @@ def moment(iso: str, now: float) -> str:
         return f"yesterday {clock}"
     year = f" {then.year}" if then.year != today.year else ""
     return f"{then.day} {then:%B}{year} {clock}"
-
-
-def count(number: int, one: str, many: str = "") -> str:
-    """`1 task`, `3 tasks`."""
-    return f"{number:,} {one if number == 1 else many or one + 's'}"
 
 
 def trouble(error: BaseException) -> tuple[str, int]:

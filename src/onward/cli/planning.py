@@ -1,0 +1,82 @@
+"""`--plan`: what would be done, why, and for how much. It spends nothing, takes no lease and writes nothing."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from onward import forecast
+from onward.cli.voice import Voice
+from onward.cli.words import count, joined, money, span
+from onward.config import Settings
+from onward.experiment import Spec
+from onward.forecast import Forecast
+
+__all__ = ["lines", "planned_resume", "planned_run"]
+
+_PLURALS = {"generate": "answer", "reduce": "reduction", "parse": "parse", "score": "score", "judge": "judgement"}
+
+
+def planned_run(voice: Voice, given: Mapping[str, Any], spec: Spec, folder: Path, settings: Settings) -> int:
+    """`onward run … --plan`."""
+    return _shown(forecast.of_run(spec, folder, settings), as_json=bool(given["json"] or voice.json))
+
+
+def planned_resume(voice: Voice, given: Mapping[str, Any], name: str | None, settings: Settings) -> int:
+    """`onward resume --plan`."""
+    return _shown(forecast.of_resume(name, settings), as_json=bool(given["json"] or voice.json))
+
+
+def lines(found: Forecast) -> list[tuple[str, str]]:
+    """What to show: a word and what it means, a line each."""
+    kept = joined(count(number, _PLURALS[stage]) for stage, number in found.kept.items())
+    rows = [("kept", kept or "nothing")]
+    rows += [("owed", f"{count(one.count, _PLURALS[one.stage])}: {one.why}") for one in found.owed if one.why != "new"]
+    if found.in_doubt:
+        rows.append(
+            ("in doubt", f"{count(found.in_doubt, 'call')} will be asked again (at most {money(found.in_doubt_usd)})")
+        )
+    if found.new:
+        rows.append(("new", count(found.new, "trial")))
+    if found.gone:
+        rows.append(("gone", f"{count(found.gone, 'task')} of {', '.join(found.parents)}: not wanted any more"))
+    if found.calls is None:
+        rows.append(("calls", "unknown: the solver's own code decides, and nothing is recorded to go by"))
+        return rows
+    rows.append(("calls", f"{found.calls:,}"))
+    if found.basis == "averages" and found.usd is not None:
+        rows.append(("cost", f"about {money(found.usd)}, by what the recorded calls cost"))
+    elif found.usd is not None:
+        rows.append(("cost", money(found.usd) if not found.calls else f"at most {money(found.usd)}, at list price"))
+    else:
+        rows.append(("cost", "unknown: no list price, or no max_tokens. --price MODEL=IN/OUT says it"))
+    if found.seconds is not None:
+        rows.append(("time", f"about {span(found.seconds)}"))
+    return rows
+
+
+def _shown(found: Forecast, *, as_json: bool) -> int:
+    if as_json:
+        print(json.dumps(found.to_json(), ensure_ascii=False, indent=2))
+        return 0
+    console = Console(soft_wrap=True, highlight=False)
+    state = (
+        f"{found.done:,} of {found.trials:,} trials done"
+        if found.exists
+        else f"would be made, with {found.trials:,} trials"
+    )
+    console.print(f"[b]{escape(found.run)}[/b]: {state}, {found.now:,} to do now")
+    for note in found.notes:
+        console.print(f"  {escape(note)}")
+    grid = Table.grid(padding=(0, 2))
+    for word, meaning in lines(found):
+        grid.add_row(f"  [dim]{word}[/dim]", escape(meaning))
+    console.print(grid)
+    console.print("[dim]a plan: nothing was spent or written[/dim]")
+    return 0

@@ -1,0 +1,387 @@
+"""What a run or a resume would do: kept, owed, new and gone, and why; calls, cost and time. Spends and writes nothing.
+
+    of_run(spec, folder, settings)      what `onward run` would do
+    of_resume(name, settings)           what `onward resume` would do
+
+Costs go by what this run's own calls came to, or its parent's; where there are none, by list price as an upper bound.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from datetime import datetime
+from itertools import chain, islice
+from pathlib import Path
+from typing import Any
+
+from onward import choice, launch
+from onward.ask import Answer, Ask, Call
+from onward.clock import SystemClock
+from onward.config import Settings
+from onward.context import Context, World
+from onward.drive import gateway_of
+from onward.errors import Drifted, OnwardError
+from onward.experiment import Assembled, Spec
+from onward.history import History
+from onward.keys import Key
+from onward.limits import Bounds, Limits
+from onward.lineage import Wanted
+from onward.once import Missing, Peek, Step
+from onward.plan import STAGES, Plan
+from onward.progress import Quiet
+from onward.runs import Run, find, folder_name, open_run, run_id
+from onward.solvers import Solver
+from onward.takeover import Takeover, survey
+from onward.tasks import Task
+
+__all__ = ["Forecast", "Owed", "of_resume", "of_run"]
+
+_SAMPLE = 20
+"""Owed requests that are made up to see what they cost at most."""
+_RECENT = 2000
+"""Entries of which calls' times are taken."""
+
+
+@dataclass(frozen=True, slots=True)
+class Owed:
+    """So many steps of a stage, and why."""
+
+    stage: str
+    why: str
+    count: int
+
+
+@dataclass(frozen=True, slots=True)
+class Forecast:
+    """What would happen."""
+
+    run: str
+    exists: bool
+    trials: int
+    """Trials in the plan."""
+    done: int
+    now: int
+    """Trials that this invocation would take on."""
+    kept: Mapping[str, int]
+    """Stage → recorded results that stand."""
+    owed: tuple[Owed, ...]
+    new: int
+    """Trials that nothing is recorded of."""
+    gone: int
+    """Tasks that a parent has and this run does not want."""
+    parents: tuple[str, ...]
+    in_doubt: int
+    in_doubt_usd: float
+    calls: int | None
+    """Model calls; None where a solver's own code decides and nothing is recorded to go by."""
+    usd: float | None
+    basis: str
+    """Where cost comes from: `averages`, `list price` (at most), or `unknown`."""
+    seconds: float | None
+    notes: tuple[str, ...] = ()
+
+    def to_json(self) -> dict[str, Any]:
+        """All of it."""
+        return asdict(self)
+
+
+# ---------------------------------------------------------------- the two doors
+
+
+def of_run(spec: Spec, folder: Path, settings: Settings) -> Forecast:
+    """What `onward run` would do. Raises what it would raise, Drifted included."""
+    return asyncio.run(_of_run(spec, folder, settings))
+
+
+def of_resume(name: str | None, settings: Settings) -> Forecast:
+    """What `onward resume` would do. Raises NotThere; with `strict`, Drifted."""
+    return asyncio.run(_of_resume(name, settings))
+
+
+async def _of_resume(name: str | None, settings: Settings) -> Forecast:
+    watch = Quiet()
+    folder = find(settings.store, name) if name else launch.latest_unfinished(settings, watch)
+    run = open_run(folder)
+    try:
+        assembled = launch.stored(run)
+        changed = launch.drift_of(run, assembled)
+        if changed and settings.flags.strict:
+            raise Drifted(f"{', '.join(changed)} changed since {run.name} was made (--strict)")
+        notes = (f"{', '.join(changed)} changed: it would go on in a derived run",) if changed else ()
+        return await _standing(_Case(run, assembled, settings, run.plan, notes=notes))
+    finally:
+        run.close()
+
+
+async def _of_run(spec: Spec, folder: Path, settings: Settings) -> Forecast:
+    from onward.experiment import assemble
+
+    assembled = assemble(spec, folder)
+    made = launch.read_wanted(assembled, folder, settings, None, settings.flags.limit)
+    flags, store = settings.flags, settings.store
+    containing = choice.containing(made, store) if flags.resume else None
+    replicate, exact = choice.replicate_of(made, store)
+    place = containing or (None if flags.new else exact)
+    if place is None:
+        id_ = run_id(made.identity, replicate + (flags.new and exact is not None), None)
+        return await _fresh(made, settings, folder_name(spec.name, id_))
+    run = open_run(place)
+    try:
+        if flags.if_exists == "error":
+            raise OnwardError(f"the run of exactly this spec exists: {run.name} (--if-exists error)")
+        return await _standing(_case_of(run, made, settings, extends=containing is None or flags.limit is not None))
+    finally:
+        run.close()
+
+
+@dataclass(slots=True)
+class _Case:
+    """A standing run, and what is wanted of it."""
+
+    run: Run
+    assembled: Assembled
+    settings: Settings
+    plan: Plan
+    tasks: Mapping[str, tuple[str, Task]] | None = None
+    extra: int = 0
+    """Trials that would be added."""
+    only: Callable[[str], bool] | None = None
+    added: tuple[Task, ...] = ()
+    """Some of the tasks that would be added."""
+    notes: tuple[str, ...] = ()
+
+
+def _case_of(run: Run, made: Wanted, settings: Settings, *, extends: bool) -> _Case:
+    recorded = list(run.plan.task_ids())
+    same = made.selection == run.facts["selection"]
+    case = _Case(run, made.assembled, settings, run.plan)
+    if same and extends and made.count > len(recorded):
+        if made.order != run.facts["order"]:
+            raise Drifted(f"the source of {run.name} has changed since it was made: run it as --parent {run.name}")
+        case.extra = (made.count - len(recorded)) * len(run.plan.solvers) * run.plan.trials
+        case.notes = (f"{len(recorded):,} → {made.count:,} tasks",)
+        known = set(recorded)
+        case.added = tuple(task for name, (_, task) in choice.by_id(made).items() if name not in known)[:_SAMPLE]
+    elif not same or (settings.flags.limit is not None and made.count < len(recorded)):
+        case.only = {task for chunk in made.chunks for task in chunk.ids}.__contains__
+    return case
+
+
+# ---------------------------------------------------------------- a run that stands
+
+
+async def _standing(case: _Case) -> Forecast:
+    run, ask, flags = case.run, gateway_of(case.assembled, case.settings), case.settings.flags
+    plan = _narrowed(case)
+    rerun = flags.if_exists == "rerun"
+    try:
+        if rerun:
+            found = Takeover(run)
+            found.owed["generate", "--if-exists rerun"] = len(plan) * plan.shape.samples
+        else:
+            found = await survey(run, case.assembled, plan, case.tasks, failures=True)
+        settled = (
+            {key for key, standing in run.standings(flags.until).items() if standing == "settled"}
+            if not rerun
+            else set()
+        )
+        keys = [key for chunk in plan.chunks for _, _, key in plan.trial_keys(chunk)]
+        todo = sum(1 for key in keys if key not in settled) + case.extra
+        now = min(todo, flags.max_new * len(plan.solvers) * plan.trials) if flags.max_new is not None else todo
+        owed = _owed(found.owed, flags.until)
+        new = sum(one.count for one in owed if one.why == "new") + case.extra
+        doubt, doubt_usd = run.in_doubt()
+        added = ((solver, task) for task in case.added for solver in run.plan.solvers)
+        work = _Work(case.assembled, ask, case.settings, [run], owed, case.extra, todo, now)
+        cost = await _cost(work, chain(_some(run, plan, settled), added))
+        total = len(run.plan) + case.extra
+        return Forecast(
+            run.name, True, total, len(run.plan) - _left(run, settled), now, dict(found.kept), owed, new, 0, (), doubt,
+            doubt_usd, *cost, case.notes,
+        )  # fmt: skip
+    finally:
+        await ask.close()
+
+
+def _left(run: Run, settled: set[str]) -> int:
+    return sum(1 for chunk in run.plan.chunks for _, _, key in run.plan.trial_keys(chunk) if key not in settled)
+
+
+def _narrowed(case: _Case) -> Plan:
+    """The plan, less what this invocation would not touch."""
+    flags, begun = case.settings.flags, case.settings.flags.resume_from is None
+    chunks = []
+    for chunk in case.plan.chunks:
+        ids = []
+        for task in chunk.ids:
+            begun = begun or task == flags.resume_from
+            if begun and (case.only is None or case.only(task)):
+                ids.append(task)
+        chunks.append(replace(chunk, ids=tuple(ids)))
+    return replace(case.plan, chunks=tuple(chunk for chunk in chunks if chunk.ids))
+
+
+def _owed(found: Mapping[tuple[str, str], int], until: str | None) -> tuple[Owed, ...]:
+    last = STAGES.index(until) if until else len(STAGES)
+    rows = [Owed(stage, why, count) for (stage, why), count in found.items() if STAGES.index(stage) <= last]
+    return tuple(sorted(rows, key=lambda one: (STAGES.index(one.stage), one.why)))
+
+
+def _some(run: Run, plan: Plan, settled: set[str]) -> Iterator[tuple[str, Task]]:
+    """(solver, task) of some trials that are owed, from the run's own copy."""
+    for chunk in plan.chunks:
+        wanted = [(solver, task) for solver, task, key in plan.trial_keys(chunk) if key not in settled]
+        if wanted:
+            content = {task.id: task for _, task in run.tasks(chunk)}
+            yield from ((solver, content[task]) for solver, task in wanted)
+
+
+# ---------------------------------------------------------------- a run that is not there yet
+
+
+async def _fresh(made: Wanted, settings: Settings, name: str) -> Forecast:
+    ask, watch, flags = gateway_of(made.assembled, settings), Quiet(), settings.flags
+    takeovers = (
+        []
+        if flags.new
+        else await choice.taken_over(made, choice.parents_of(made, settings), watch, always=bool(flags.parents))
+    )
+    try:
+        owed, kept, surveyed = Counter[tuple[str, str]](), Counter[str](), set[str]()
+        wanted = set(made.plan.task_ids())
+        gone = 0
+        for takeover in takeovers:
+            owed.update(takeover.owed)
+            kept.update(takeover.kept)
+            theirs = set(takeover.parent.plan.task_ids())
+            gone += len(theirs - wanted)
+            surveyed |= theirs & wanted
+        extra = len(wanted - surveyed) * len(made.plan.solvers) * made.plan.trials
+        rows = _owed(owed, flags.until)
+        todo = extra + sum(one.count for one in rows)
+        parents = [takeover.parent for takeover in takeovers]
+        tasks = (task for _, task in choice.by_id(made).values())
+        pairs = ((solver, task) for task in tasks for solver in made.plan.solvers)
+        now = min(todo, flags.max_new * len(made.plan.solvers)) if flags.max_new is not None else todo
+        cost = await _cost(_Work(made.assembled, ask, settings, parents, rows, extra, todo, now), pairs)
+        new = extra + sum(one.count for one in rows if one.why == "new")
+        return Forecast(
+            name, False, len(made.plan), max(0, len(made.plan) - todo), now, dict(kept), rows, new, gone,
+            tuple(parent.name for parent in parents), 0, 0.0, *cost, tuple(watch.lines),
+        )  # fmt: skip
+    finally:
+        await ask.close()
+        for takeover in takeovers:
+            takeover.parent.close()
+
+
+# ---------------------------------------------------------------- calls, cost, time
+
+
+@dataclass(slots=True)
+class _Work:
+    """What would be done, and what there is to judge it by."""
+
+    assembled: Assembled
+    ask: Ask
+    settings: Settings
+    runs: Sequence[Run]
+    owed: tuple[Owed, ...]
+    extra: int
+    todo: int
+    now: int
+
+
+async def _cost(work: _Work, owed: Iterator[tuple[str, Task]]) -> tuple[int | None, float | None, str, float | None]:
+    """(calls, usd, basis, seconds)."""
+    stages = work.assembled.stages
+    generated = sum(one.count for one in work.owed if one.stage == "generate") + work.extra * stages.samples
+    trials = generated / stages.samples
+    judged = sum(one.count for one in work.owed if one.stage == "judge") + trials * len(stages.judges)
+    if work.settings.flags.until not in (None, "judge"):
+        judged = 0
+    share = work.now / work.todo if work.todo else 1.0
+    per_answer, usd, seconds = _averages(work.runs)
+    if per_answer is None:
+        per_answer = (
+            1.0 if all(solver.model for solver in work.assembled.spec.solvers if solver.python is None) else None
+        )
+        if any(solver.python is not None for solver in work.assembled.spec.solvers):
+            per_answer = None
+    calls = None if per_answer is None else round((generated * per_answer + judged) * share)
+    if not generated and not judged:
+        return 0, 0.0, "nothing to ask", 0.0
+    if calls is None:
+        return None, None, "unknown", None
+    width = work.settings.flags.limits.get("concurrency") or work.assembled.spec.limits.concurrency
+    time = None if seconds is None else calls * seconds / max(1, min(width, calls or 1))
+    if usd is not None:
+        return calls, calls * usd, "averages", time
+    bound = await _bound(work, owed)
+    return calls, None if bound is None else calls * bound, "list price" if bound is not None else "unknown", time
+
+
+def _averages(runs: Sequence[Run]) -> tuple[float | None, float | None, float | None]:
+    """(calls per answer, usd per call, seconds per call) over what these runs have recorded."""
+    count, usd, answers = 0, 0.0, 0
+    seconds: list[float] = []
+    for run in runs:
+        sums = run.journal.sums()
+        count += sums.spent[2] + sums.reused[2]
+        usd += sums.spent[0] + sums.reused[0]
+        answers += sum(1 for head in run.journal.newest(5) if "/generate/" in head.key and head.outcome == "ok")
+        seconds += _times(run)
+    if not count or not answers:
+        return None, None, None
+    return count / answers, usd / count, sum(seconds) / len(seconds) if seconds else None
+
+
+def _times(run: Run) -> list[float]:
+    """How long recent calls took."""
+    sent: dict[tuple[str, int], str] = {}
+    found = []
+    for _, row in run.journal.rows("", after=max(0, run.journal.head().seq - _RECENT), kinds=("intent", "result")):
+        if row.kind == "intent" and row.tokens is not None:
+            sent[row.key, row.attempt] = row.at
+        elif row.kind == "result" and (row.key, row.attempt) in sent:
+            then = datetime.fromisoformat(sent.pop((row.key, row.attempt)))
+            found.append((datetime.fromisoformat(row.at) - then).total_seconds())
+    return found
+
+
+class _Quote(Peek):
+    """Notes what a call would cost at most, instead of sending it."""
+
+    def __init__(self, run: Any, clock: SystemClock) -> None:
+        super().__init__(run, clock, Limits(Bounds(), clock))
+        self.quoted: list[float | None] = []
+
+    async def call(self, history: History, step: Step, call: Call, send: Any) -> Answer:
+        """Never sent."""
+        self.quoted.append(call.usd)
+        raise Missing(step.key, "a quote")
+
+
+async def _bound(work: _Work, owed: Iterator[tuple[str, Task]]) -> float | None:
+    """The mean upper bound of some of the calls; None where a price or a largest output is not known."""
+    from onward.plan import Voids
+
+    clock = SystemClock()
+    quote = _Quote(None, clock)
+    world = World(quote, work.ask, lambda _: b"", work.assembled.spec.seed)
+    solvers = {solver.name: solver for solver in work.assembled.solvers}
+    for name, task in islice(owed, _SAMPLE):
+        key = Key.of(name, task.id, "1", "generate", "0")
+        await _quoted(solvers[name], Context(key, world, History(Voids())), replace(task, files=()))
+    known = [usd for usd in quote.quoted if usd is not None]
+    return sum(known) / len(known) if known and len(known) == len(quote.quoted) else None
+
+
+async def _quoted(solver: Solver, ctx: Context, task: Task) -> None:
+    try:
+        await solver.solve(ctx, task)
+    except Missing:
+        return
