@@ -193,7 +193,8 @@ def test_parquet_rows_are_json(tmp_path: Path) -> None:
     pyarrow, parquet = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
     rows = [
         {
-            "id": n, "input": "?", "target": float(n), "day": date(2024, 1, n), "price": Decimal("1.50"), "nested": {"a": [n]}, "odd": float("nan"),
+            "id": n, "input": "?", "target": float(n), "day": date(2024, 1, n), "price": Decimal("1.50"),
+            "nested": {"a": [n]}, "odd": float("nan"),
         }
         for n in (1, 2)
     ]  # fmt: skip
