@@ -19,6 +19,7 @@ from onward.errors import NotThere, OnwardError, StepError, StepFailed, StepTime
 from onward.experiment import Assembled, LimitsSpec
 from onward.gateway import PROVIDERS, Gateway, Prices, from_entry, parse_price, with_keys
 from onward.gateway.local import LocalModel
+from onward.gateway.upstream import Upstream
 from onward.history import History
 from onward.journal import Journal, SqliteJournal
 from onward.keys import Key

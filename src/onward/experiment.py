@@ -98,6 +98,9 @@ class LimitsSpec(_Model):
     max_errors: int = Field(default=20, gt=0)
     attempts: int = Field(default=5, gt=0)
     max_wait: float = Field(default=6 * 3600.0, ge=0)
+    """Longest wait, in seconds, that a provider may ask for before the call is left owed."""
+    stall: float = Field(default=120.0, gt=0)
+    """Seconds without a byte after which a call is given up: an error, never a scored timeout."""
     time: float | None = Field(default=None, gt=0)
     """Active seconds a trial may take; model trials have no limit unless told."""
     tokens: int | None = Field(default=None, gt=0)
