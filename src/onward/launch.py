@@ -14,7 +14,7 @@ from collections.abc import Callable, Coroutine, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
-from onward import lineage
+from onward import lineage, views
 from onward.choice import choose, derive
 from onward.config import Settings
 from onward.drive import Ending, Invocation, drive, gateway_of
@@ -197,21 +197,17 @@ async def _go(
 
 def redo(address: str, settings: Settings, watch: Watch, *, models: Mapping[str, Any] | None = None) -> Ending:
     """Do a part again: `RUN`, `RUN/TASK` or `RUN/TASK/STAGE`. What was is kept, out of account."""
-    name, _, rest = address.partition("/")
-    task, _, stage = rest.partition("/")
-    if stage and stage not in STAGES:
-        raise UsageError(f"{stage!r} is no stage; there are {', '.join(STAGES)}")
+    folder, rest = views.locate(settings.store, address)
 
     async def void(run: Run, recorder: Recorder) -> None:
-        if not task:
+        if not rest:
             await recorder.void([""], "redo")
             return
-        keys = [str(key) for chunk in run.plan.chunks for _, own, key in run.plan.trial_keys(chunk) if own == task]
-        if not keys:
-            raise NotThere(f"{run.name} has no task {task!r}")
-        await recorder.void([f"{key}/{stage}" if stage else key for key in keys], f"redo {rest}")
+        place = views.within(run, rest)
+        keys = [f"{key}/{place.stage}" if place.stage else str(key) for key in place.trials]
+        await recorder.void(keys, f"redo {rest}")
 
-    return resume(name, settings, watch, models=models, before=void, verb="redo")
+    return resume(str(folder), settings, watch, models=models, before=void, verb="redo")
 
 
 def replay(
