@@ -56,14 +56,23 @@ def once(command: Sequence[str]) -> Figures:
     return Figures(wall, used.ru_utime + used.ru_stime, used.ru_maxrss / 1024, _said(out), 1, (wall, wall))
 
 
-def compare(commands: Mapping[str, Sequence[str]], runs: Mapping[str, int]) -> dict[str, Figures]:
-    """So many runs of each, alternating until each has had its number; the medians."""
+def compare(
+    commands: Mapping[str, Sequence[str]], runs: Mapping[str, int]
+) -> tuple[dict[str, Figures], dict[str, Failed]]:
+    """So many runs of each, alternating until each has had its number; the medians, and which ones failed.
+
+    One that fails once is out, with what it had: half its runs are no measurement. The others go on.
+    """
     found: dict[str, list[Figures]] = {name: [] for name in commands}
+    failed: dict[str, Failed] = {}
     for turn in range(max(runs.values())):
         for name, command in commands.items():
-            if turn < runs[name]:
-                found[name].append(once(command))
-    return {name: median(several) for name, several in found.items()}
+            if turn < runs[name] and name not in failed:
+                try:
+                    found[name].append(once(command))
+                except Failed as error:
+                    failed[name] = error
+    return {name: median(several) for name, several in found.items() if name not in failed}, failed
 
 
 def median(several: Sequence[Figures]) -> Figures:
@@ -121,12 +130,11 @@ def main() -> None:
     parser.add_argument("commands", nargs="+", metavar="NAME=COMMAND")
     given = parser.parse_args()
     pairs = [text.partition("=") for text in given.commands]
-    try:
-        commands = {name: shlex.split(command) for name, _, command in pairs}
-        found = compare(commands, dict.fromkeys(commands, given.runs))
-    except Failed as error:
-        sys.exit(str(error))
+    commands = {name: shlex.split(command) for name, _, command in pairs}
+    found, failed = compare(commands, dict.fromkeys(commands, given.runs))
     print(json.dumps({name: vars(one) for name, one in found.items()}) if given.json else table(found))
+    if failed:
+        sys.exit("\n".join(map(str, failed.values())))
 
 
 if __name__ == "__main__":
