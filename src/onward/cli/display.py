@@ -37,7 +37,7 @@ _WINDOW = 30.0
 def opening(progress: Progress, facts: Mapping[str, Any], now: float, written: str = "") -> str:
     """The first line: what was found, and what will be done about it. `written`: when it last recorded anything."""
     done, total, wanted = progress.before, progress.total, progress.wanted
-    doubt, verb = int(facts.get("doubt", 0)), facts.get("verb")
+    doubt = int(facts.get("doubt", 0))
     if done == total and not wanted and not doubt:
         when = f"{moment(written, now)}, " if written else ""
         return f"{progress.run}: already complete ({when}0 calls). New measurement: --new"
@@ -46,7 +46,7 @@ def opening(progress: Progress, facts: Mapping[str, Any], now: float, written: s
     if not done and not doubt and not progress.spent_before:
         return f"{progress.run}: {count(total, 'trial')}, {todo}." if wanted != total else f"{progress.run}: {todo}."
     words = f"{progress.run}: {done:,} of {total:,} done ({money(progress.spent_before)})."
-    if written and verb in ("resume", "run"):
+    if written and (facts.get("died") or facts["sums"].spent[2] or doubt):
         words += f" {'Died' if facts.get('died') else 'Stopped'} {moment(written, now)}."
     if doubt:
         again = "will be asked again" if facts.get("in_doubt", "resend") == "resend" else "stand in the way"

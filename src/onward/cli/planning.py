@@ -57,7 +57,7 @@ def lines(found: Forecast) -> list[tuple[str, str]]:
     else:
         rows.append(("cost", "unknown: no list price, or no max_tokens. --price MODEL=IN/OUT says it"))
     if found.seconds is not None:
-        rows.append(("time", f"about {span(found.seconds)}"))
+        rows.append(("time", f"about {span(found.seconds)}" if found.seconds >= 1 else "less than a second"))
     return rows
 
 
