@@ -178,15 +178,16 @@ def _only(plan: Plan, ids: set[str]) -> Plan:
 
 
 async def derive(
-    parent: Run, assembled: Assembled, settings: Settings, watch: Watch, derivation: Any, *, failures: bool = False
+    parent: Run, assembled: Assembled, settings: Settings, watch: Watch, derivation: Any, *, failures: bool = False,
+    above: str | None = None,
 ) -> Path:  # fmt: skip
-    """The run derived from a parent by a verb: the same derivation twice is the same run."""
+    """The run derived from a parent by a verb: the same derivation twice is the same run (see `survey`)."""
     made = _of_parent(parent, assembled)
     derived = {**derivation, "parent": parent.id}
     standing = lineage.existing(settings.store, assembled.spec.name, run_id(made.identity, 0, derived))
     if standing is not None:
         return standing
-    takeover = await survey(parent, assembled, made.plan, None, failures=failures)
+    takeover = await survey(parent, assembled, made.plan, None, failures=failures, above=above)
     watch.say(told(takeover))
     return await lineage.create(settings.store, made, SystemClock(), derivation=derived, takeovers=[takeover])
 

@@ -245,7 +245,8 @@ async def _replayed(
         if before == after:
             place, prelude = parent.folder, void
         else:
-            place, prelude = await derive(parent, assembled, settings, watch, {"verb": "replay", "stage": stage}), None
+            verb = {"verb": "replay", "stage": stage}
+            place, prelude = await derive(parent, assembled, settings, watch, verb, above=stage), None
     finally:
         parent.close()
     return await _go(place, assembled, settings, watch, "replay", models, None, prelude)

@@ -14,9 +14,9 @@ from typing import Any
 
 from onward.entry import Entry, unpack
 from onward.errors import Damaged, NotThere, OnwardError, UsageError
-from onward.fingerprint import digest_of
-from onward.keys import Key
+from onward.fingerprint import Fingerprint, digest_of
 from onward.journal import Journal, SqliteJournal
+from onward.keys import Key
 from onward.plan import Chunk, Plan, Result, Standing, Voids, fold, standing
 from onward.tasks import Task
 
@@ -76,7 +76,30 @@ class Run:
         for trial, heads in fold(self.heads(), self.voids):
             scored = not unscored or trial.split("/", 2)[1] not in unscored
             found[trial] = standing(heads, self.plan.shape, stages, scored=scored)
+            if found[trial] == "unsure" and self._agrees(trial):
+                found[trial] = "settled"
         return found
+
+    def _agrees(self, trial: str) -> bool:
+        """Whether what is older than a step above it was made from the very value that this step has now."""
+        entries: dict[str, Entry] = {}
+        for seq, row in self.journal.rows(trial, kinds=("result",)):
+            if row.key.count("/") <= 4 and seq > self.voids.since(row.key):
+                entries[row.key[len(trial) + 1 :]] = unpack(row, self.journal.blob, seq=seq)
+        shape = self.plan.shape
+        samples = [entries[step] for step in shape.steps("generate")]
+        outputs: list[list[Any]] = [
+            [number, entry.value["output"] if entry.outcome == "ok" else None, entry.outcome != "ok"]
+            for number, entry in enumerate(samples)
+        ]
+        output = next((output for _, output, failed in outputs if not failed), None)
+        made: list[tuple[str, str, Any]] = [("reduce", "samples", outputs)]
+        if "reduce" in entries and entries["reduce"].outcome == "ok":
+            output = entries["reduce"].value["output"]
+        made += [("parse", "output", output), *((step, "output", output) for step in shape.steps("judge"))]
+        answer = entries["parse"].value if "parse" in entries else output
+        made += [(step, "answer", answer) for step in shape.steps("score")]
+        return all(_made_from(entries.get(step), part, value) for step, part, value in made)
 
     def tasks(self, chunk: Chunk) -> Iterator[tuple[str, Task]]:
         """The tasks of a chunk with their content digests, from the run's own copy."""
@@ -108,6 +131,12 @@ class Run:
     def close(self) -> None:
         """Let go of the journal."""
         self.journal.close()
+
+
+def _made_from(entry: Entry | None, part: str, value: Any) -> bool:
+    if entry is None or entry.fingerprint is None:
+        return True
+    return entry.fingerprint.parts.get(part) == Fingerprint.of(of=value).parts["of"]
 
 
 def open_run(folder: Path) -> Run:
@@ -142,7 +171,7 @@ def stored_runs(store: Path) -> list[Path]:
     """All run folders of a store, newest journal first."""
     if not store.is_dir():
         return []
-    found = [path.parent for path in store.glob(f"*/{JOURNAL}")]
+    found = [path.parent for path in store.glob(f"[!.]*/{JOURNAL}")]  # `.making-…`: one that was never made whole
     return sorted(found, key=_touched, reverse=True)
 
 

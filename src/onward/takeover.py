@@ -21,14 +21,17 @@ from onward.history import History
 from onward.journal import Stored
 from onward.keys import ROOT, Key
 from onward.limits import Bounds, Limits
-from onward.once import Missing, Peek
-from onward.plan import Chunk, Plan
+from onward.once import Missing
+from onward.peek import Peek
+from onward.plan import STAGES, Chunk, Plan
 from onward.runs import Run
 from onward.stages import Work, trial
 from onward.tasks import Task
 
 __all__ = ["Carried", "Takeover", "survey", "told"]
 
+_DEEPEST = 32
+"""Names in the longest key under which an interrupted trial is looked for."""
 _CODE = frozenset({"code", "agent", "image"})
 """Fingerprint parts whose change leaves a step's own children worth trying: they are matched by content."""
 
@@ -39,7 +42,8 @@ class Takeover:
 
     parent: Run
     seqs: set[int] = field(default_factory=set)
-    voids: list[tuple[str, ...]] = field(default_factory=list)
+    trials: set[str] = field(default_factory=set)
+    """Trials that were looked at: the parent's voids matter for these alone."""
     kept: Counter[str] = field(default_factory=Counter)
     owed: Counter[tuple[str, str]] = field(default_factory=Counter)
 
@@ -53,7 +57,7 @@ class Takeover:
 
     def rows(self) -> Iterator[Row]:
         """The voids that set its generations, then the rows, each marked with where it comes from."""
-        for prefixes in self.voids:
+        for prefixes in _voids_of(self.parent, self.trials):
             body = json.dumps({"prefixes": prefixes, "why": f"as in {self.parent.name}"})
             yield Row("void", ROOT, 1, 0, None, None, self.parent.facts["run"]["created"], None, None, body)
         for seq, row in self.parent.journal.rows("", kinds=("intent", "result")):
@@ -135,12 +139,13 @@ class _Nobody:
 
 async def survey(
     parent: Run, assembled: Assembled, plan: Plan, tasks: Mapping[str, tuple[str, Task]] | None,
-    *, failures: bool = False,
+    *, failures: bool = False, above: str | None = None,
 ) -> Takeover:  # fmt: skip
     """Walk every trial of `plan` against the parent's journal without doing anything: what is kept, what is owed.
 
     `tasks`: (content digest, task) by id, where they are read anew; None: the parent's own. `failures`: recorded
-    failures count as done too (`--retry-errors`); else only what is `ok` is taken over.
+    failures count as done too (`--retry-errors`); else only what is `ok` is taken over. `above`: nothing of this stage
+    and of those below it is (`replay`, which always executes them).
     """
     found = Takeover(parent)
     clock = SystemClock()
@@ -149,6 +154,7 @@ async def survey(
     known = {trial for trial, _ in _trials_with_rows(parent)}
     solvers = {solver.name: solver for solver in assembled.solvers}
     keep = ("ok", "failed", "timeout") if failures else ("ok",)
+    again = STAGES[STAGES.index(above) :] if above else ()
     for chunk in plan.chunks:
         content = {task.id: (digest, task) for digest, task in _tasks_of(parent, chunk, tasks)}
         for solver, task_id, key in plan.trial_keys(chunk):
@@ -161,13 +167,20 @@ async def survey(
             peek.kept.clear()
             missing = await _walk(Context(key, world, history), work)
             for stored in peek.kept:
-                if stored.row.outcome in keep:
-                    found.kept[Key(stored.row.key).names[3]] += 1
+                stage = Key(stored.row.key).names[3]
+                if stage in again:
+                    found.owed[stage, "replayed"] += 1
+                elif stored.row.outcome in keep:
+                    found.kept[stage] += 1
                     found.take(history, [stored, *history.under(stored.row.key)], keep)
+                else:
+                    found.take(history, history.under(stored.row.key), keep)
+                    found.owed[stage, f"{stored.row.outcome} there"] += 1
             for miss in missing:
-                found.take(history, _below(history, miss), keep)
-                found.owed[miss.key.names[3], "new" if miss.why == "not done yet" else miss.why] += 1
-    found.voids = _voids_of(parent)
+                stage = miss.key.names[3]
+                found.take(history, () if stage in again else _below(history, miss), keep)
+                found.owed[stage, "new" if miss.why == "not done yet" else miss.why] += 1
+            found.trials.add(key)
     return found
 
 
@@ -181,7 +194,7 @@ def _tasks_of(parent: Run, chunk: Chunk, fresh: Mapping[str, tuple[str, Task]] |
 
 def _trials_with_rows(run: Run) -> Iterator[tuple[str, int]]:
     last = ""
-    for depth in range(4, 9):
+    for depth in range(4, _DEEPEST):
         for head in run.journal.newest(depth):
             names = head.key.split("/", 3)
             trial_key = "/".join(names[:3])
@@ -208,8 +221,17 @@ def _below(history: History, miss: Missing) -> Iterable[Stored]:
     return history.under(miss.key)
 
 
-def _voids_of(run: Run) -> list[tuple[str, ...]]:
-    return [tuple(entry.data["prefixes"]) for entry in run.entries("", ("void",))]
+def _voids_of(run: Run, trials: set[str]) -> Iterator[list[str]]:
+    """The run's voids as far as they are about these trials: another parent's must not fall under them."""
+    for entry in run.entries("", ("void",)):
+        prefixes: list[str] = []
+        for prefix in entry.data["prefixes"]:
+            if prefix.count("/") < 2:
+                prefixes += sorted(trial for trial in trials if Key(prefix).covers(trial))
+            elif "/".join(prefix.split("/", 3)[:3]) in trials:
+                prefixes.append(prefix)
+        if prefixes:
+            yield prefixes
 
 
 def told(takeover: Takeover) -> str:

@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.house import House, Oracle, quick_folder, seen
 
 from onward.fingerprint import digest_of
 from onward.runs import open_run
 from onward.testing import Crash, CrashingJournal, crash_at
-from tests.house import House, Oracle, quick_folder, seen
 
 SOLVER = """
 async def solve(ctx, task):
@@ -30,7 +30,9 @@ def near(answer, task):
     return {"value": 0.25}
 """
 SPEC: dict[str, Any] = {
-    "solver": [{"model": "python/m", "name": "model"}, {"python": "solver.py:solve", "name": "code", "model": "python/m"}],
+    "solver": [
+        {"model": "python/m", "name": "model"}, {"python": "solver.py:solve", "name": "code", "model": "python/m"},
+    ],
     "samples": 2,
     "reduce": "majority",
     "score": ["numeric", "score.py:near"],
