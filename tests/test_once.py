@@ -25,7 +25,8 @@ from onward.errors import (
 from onward.fingerprint import Fingerprint
 from onward.history import History
 from onward.keys import Key
-from onward.once import Missing, Peek, Step
+from onward.once import Missing, Step
+from onward.peek import Peek
 from onward.plan import Voids
 from onward.retry import ONCE
 

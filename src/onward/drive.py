@@ -87,7 +87,9 @@ def gateway_of(assembled: Assembled, settings: Settings, models: Mapping[str, An
             providers[name] = from_entry(name, stated)
     prices = dict(parse_price(f"{model}={price}") for model, price in {**spec.prices, **settings.prices}.items())
     local = LocalModel(log=settings.local_log)
-    return Gateway(with_keys(providers, settings.keys), models=models, prices=Prices(prices), local=local)
+    upstream = Upstream(stall=_limits(assembled, settings).stall)
+    keyed = with_keys(providers, settings.keys)
+    return Gateway(keyed, models=models, prices=Prices(prices), local=local, upstream=upstream)
 
 
 def _limits(assembled: Assembled, settings: Settings) -> LimitsSpec:
@@ -166,7 +168,7 @@ async def _driven(invocation: Invocation, journal: Journal, dead: Any) -> Ending
         why = f"{doubt} calls are in doubt (at most ${doubt_usd:.2f}): --in-doubt resend asks them again"
         return shared.ending(3, why)
     runner = Runner(recorder, window=2 * limits.concurrency + 12, max_errors=limits.max_errors)
-    with _signals(runner, invocation.watch):
+    with _Signals(runner, invocation.watch):
         await runner.run(shared.work())
     return shared.ending(None, runner.outcome.stopped or _first(gate.stopped_providers), runner.outcome.reasons)
 
@@ -287,7 +289,7 @@ def _facts(invocation: Invocation, ending: Ending | None, error: BaseException |
     return facts
 
 
-class _signals:
+class _Signals:
     """Ctrl-C: once stops starting work, twice stops at once. SIGTERM is the first of these."""
 
     def __init__(self, runner: Runner, watch: Watch) -> None:

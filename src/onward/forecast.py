@@ -29,7 +29,8 @@ from onward.history import History
 from onward.keys import Key
 from onward.limits import Bounds, Limits
 from onward.lineage import Wanted
-from onward.once import Missing, Peek, Step
+from onward.once import Missing, Step
+from onward.peek import Peek
 from onward.plan import STAGES, Plan
 from onward.progress import Quiet
 from onward.runs import Run, find, folder_name, open_run, run_id

@@ -11,8 +11,8 @@ from __future__ import annotations
 import asyncio
 import random
 import traceback
-from collections import deque
-from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
+from collections import ChainMap, deque
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from itertools import chain
@@ -22,8 +22,17 @@ from onward.ask import Answer, Call
 from onward.clock import Clock, iso
 from onward.entry import Entry, Outcome, Row, pack, unpack
 from onward.errors import (
-    BudgetReached, CallError, CallTransient, OnwardError, ProviderStopped, Refused, StepError, StepFailed, StepOwed,
-    StepTimeout, Stopping,
+    BudgetReached,
+    CallError,
+    CallTransient,
+    OnwardError,
+    ProviderStopped,
+    Refused,
+    StepError,
+    StepFailed,
+    StepOwed,
+    StepTimeout,
+    Stopping,
 )  # fmt: skip
 from onward.fingerprint import Fingerprint, plain
 from onward.history import History
@@ -32,7 +41,7 @@ from onward.keys import ROOT, Key
 from onward.limits import Limits
 from onward.retry import Retry
 
-__all__ = ["Event", "Missing", "Peek", "Recorder", "Step"]
+__all__ = ["Event", "Missing", "Recorder", "Step"]
 
 _UNTIMED = nullcontext()
 _RAISED = {"failed": StepFailed, "timeout": StepTimeout, "error": StepOwed}
@@ -83,29 +92,13 @@ class Step:
 
 
 class Missing(Exception):
-    """Raised by `Peek` instead of running a body: the step is owed, and why (`changes` of its fingerprint)."""
+    """Raised by a `Peek` instead of running a body: the step is owed, and why (`changes` of its fingerprint)."""
 
     def __init__(self, key: Key, why: str, changes: Sequence[str] = ()) -> None:
         super().__init__(f"{key}: {why}")
         self.key, self.why, self.changes = key, why, list(changes)
         self.others: list[Missing] = []
         """Further steps of the same trial that are owed."""
-
-
-class _Both(Mapping[bytes, bytes]):
-    """Two sets of blobs as one, the second perhaps made as it is read."""
-
-    def __init__(self, first: Mapping[bytes, bytes], second: Mapping[bytes, bytes]) -> None:
-        self._first, self._second = first, second
-
-    def __getitem__(self, name: bytes) -> bytes:
-        return self._first[name] if name in self._first else self._second[name]
-
-    def __iter__(self) -> Iterator[bytes]:
-        return chain(self._first, self._second)
-
-    def __len__(self) -> int:
-        return len(self._first) + len(self._second)
 
 
 class _Acknowledgements:
@@ -270,16 +263,15 @@ class Recorder:
 
     # plans and voids: the only other entries, both about what is wanted
 
-    async def plan(
-        self, data: Mapping[str, Any], blobs: Mapping[bytes, bytes], taken_over: Iterable[Row] = ()
-    ) -> None:
+    async def plan(self, data: Mapping[str, Any], blobs: Mapping[bytes, bytes], taken_over: Iterable[Row] = ()) -> None:
         """Write or extend the plan, with what is taken over from other runs: all in one transaction.
 
         A plan is extended, never silently changed. `taken_over` and `blobs` are drawn from as they are written.
         """
         row, named = pack(Entry("plan", ROOT, iso(self.clock.now()), data))
         landed, done = self._acks.expect()
-        self.journal.append(chain([row], taken_over), _Both(named, blobs), done)
+        every: Mapping[bytes, bytes] = ChainMap(named, blobs)  # type: ignore[arg-type]  # only read
+        self.journal.append(chain([row], taken_over), every, done)
         await landed
 
     async def void(self, prefixes: Iterable[str], why: str) -> None:
@@ -335,37 +327,6 @@ class Recorder:
             event = Event(type_, key, outcome, usd, tokens, detail)
             for listener in self.listeners:
                 listener(event)
-
-
-class Peek(Recorder):
-    """The same verb without the doing: what is recorded is returned, what is not raises Missing. It never appends."""
-
-    def __init__(self, journal: Journal, clock: Clock, limits: Limits) -> None:
-        super().__init__(journal, clock, limits)
-        self.kept: list[Stored] = []
-
-    def _recall(self, kept: Stored) -> Any:
-        self.kept.append(kept)
-        return super()._recall(kept)
-
-    async def _run(self, history: History, step: Step) -> Any:
-        raise self._missing(history, step)
-
-    async def _send(self, history: History, step: Step, call: Call, send: Callable[[], Awaitable[Answer]]) -> Answer:
-        raise self._missing(history, step)
-
-    def _missing(self, history: History, step: Step) -> Missing:
-        kept = history.newest(step.key)
-        if kept is None:
-            return Missing(step.key, "not done yet")
-        older = unpack(kept.row, self.journal.blob, seq=kept.seq).fingerprint
-        if older is None or older.digest == step.fingerprint.digest:
-            return Missing(step.key, "error, owed again")
-        changes = step.fingerprint.changes(older.parts)
-        return Missing(step.key, f"{', '.join(changes)} changed", changes)
-
-    async def _append(self, *_: Any, **__: Any) -> None:
-        raise AssertionError("a peek never appends")
 
 
 async def _answered(send: Callable[[], Awaitable[Answer]], call: Call) -> Answer:
