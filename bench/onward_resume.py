@@ -38,7 +38,7 @@ def resume(store: Path) -> int:
         "first_call_s": round(first[0], 3), "seconds": round(since_start(), 3), "calls": ending.calls,
         "rss_mb": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, 1), "done": ending.done,
     }  # fmt: skip
-    print(json.dumps(line))  # noqa: T201
+    print(json.dumps(line))
     return 0 if ending.done == ending.total else 1
 
 

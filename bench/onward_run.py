@@ -61,7 +61,7 @@ def main() -> int:
         "done": ending.done, "status": "success" if ending.done == ending.total else "owed",
         "database_mb": round(sum(path.stat().st_size for path in ending.folder.glob("journal.db*")) / 1e6, 1),
     }  # fmt: skip
-    print(json.dumps(line))  # noqa: T201
+    print(json.dumps(line))
     return 0 if given.max_new or line["status"] == "success" else 1
 
 

@@ -46,7 +46,7 @@ class SolverSpec(_Model):
     recorded: str = ""
     """Digest of answers that were made elsewhere: `onward import` writes it, with a `model` that is only a label."""
     prompt: Any = None
-    """A file (`prompts/math.md`) or the text itself. With `{input}` in it, it is the question; else the system message."""
+    """A file (`prompts/math.md`) or the text itself. With `{input}` in it: the question; else the system message."""
     params: dict[str, Any] = Field(default_factory=dict)
     temperature: float | None = None
     max_tokens: int | None = Field(default=None, gt=0)

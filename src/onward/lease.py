@@ -26,7 +26,7 @@ def _read(path: str) -> str:
 
 
 def _start_time(pid: int) -> str:
-    """The kernel's start time of a live process, in ticks since boot; empty where there is none (or only its corpse)."""
+    """The kernel's start time of a live process, in ticks since boot; empty where there is none, or only a corpse."""
     fields = _read(f"/proc/{pid}/stat").rpartition(")")[2].split()
     return "" if not fields or fields[0] in "ZX" else fields[19]
 

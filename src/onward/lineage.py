@@ -169,9 +169,7 @@ async def create(
         "solvers": list(made.plan.solvers), "trials": made.plan.trials, "shape": made.plan.shape.to_json(),
         "chunks": _chunk_data(made.chunks), "files": {name: BlobRef(name) for name in made.files}, **(notes or {}),
     }  # fmt: skip
-    store.mkdir(parents=True, exist_ok=True)
-    making = store / f".making-{id_[:12]}-{os.getpid()}"
-    shutil.rmtree(making, ignore_errors=True)
+    making = _place_to_make(store, id_)
     journal = SqliteJournal(making, create=True)
     try:
         lease.claim(journal, clock)
@@ -185,6 +183,14 @@ async def create(
         raise
     journal.close()
     return _place(store, making, spec.name, id_)
+
+
+def _place_to_make(store: Path, id_: str) -> Path:
+    """A folder beside the run's place, empty: what a killed process of this pid left in it is nobody's."""
+    store.mkdir(parents=True, exist_ok=True)
+    making = store / f".making-{id_[:12]}-{os.getpid()}"
+    shutil.rmtree(making, ignore_errors=True)
+    return making
 
 
 def _place(store: Path, making: Path, name: str, id_: str) -> Path:

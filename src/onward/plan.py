@@ -14,7 +14,9 @@ from typing import Any, Literal, NamedTuple
 
 from onward.keys import Key
 
-__all__ = ["STAGES", "Chunk", "Plan", "Result", "Shape", "Standing", "Voids", "fold", "order_digest", "seed_of", "standing"]
+__all__ = [
+    "STAGES", "Chunk", "Plan", "Result", "Shape", "Standing", "Voids", "fold", "order_digest", "seed_of", "standing",
+]  # fmt: skip
 
 STAGES = ("generate", "reduce", "parse", "score", "judge")
 Stage = Literal["generate", "reduce", "parse", "score", "judge"]

@@ -27,7 +27,7 @@ class Retry:
         if failed >= self.attempts or (asked is not None and asked > self.max_wait):
             return None
         own = min(self.most, self.first * 2.0 ** (failed - 1)) * (0.5 + chance / 2)
-        return own if not asked else asked
+        return asked or own
 
 
 ONCE = Retry(attempts=1)

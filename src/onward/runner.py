@@ -79,7 +79,7 @@ class Runner:
             except asyncio.CancelledError:
                 self.outcome.owed += 1
                 raise
-            except BaseException as error:
+            except BaseException as error:  # noqa: BLE001  # sorted by what it means; nothing is swallowed
                 self._owed(error)
             else:
                 self._settled()

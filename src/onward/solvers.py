@@ -1,4 +1,4 @@
-"""What is under test: a model with a prompt, or a Python function. As data: a name, what it depends on, how it solves."""
+"""What is under test: a model with a prompt, or a Python function. As data: its name, what it depends on, how."""
 
 from __future__ import annotations
 
@@ -77,7 +77,9 @@ def _attached(ctx: Context, task: Task) -> list[dict[str, Any]]:
     return parts
 
 
-def model_solver(name: str, model: str, prompt: str | None, params: Mapping[str, Any], *, seeded: bool = True) -> Solver:
+def model_solver(
+    name: str, model: str, prompt: str | None, params: Mapping[str, Any], *, seeded: bool = True
+) -> Solver:
     """One call to a model per sample. `params` go into the request; a seed does too, unless `seeded` is off."""
     parts = {
         "model": digest_of(model),
@@ -87,7 +89,8 @@ def model_solver(name: str, model: str, prompt: str | None, params: Mapping[str,
 
     async def solve(ctx: Context, task: Task) -> Any:
         sampled = {**params, "seed": ctx.seed} if seeded and "seed" not in params else params
-        answer = await ctx.ask(_messages(prompt, task, _attached(ctx, task) if task.files else []), model=model, **sampled)
+        messages = _messages(prompt, task, _attached(ctx, task) if task.files else [])
+        answer = await ctx.ask(messages, model=model, **sampled)
         if answer.finish == "refused":
             raise StepFailed("the model refused", kind="Refused")
         return {"output": answer.text}
