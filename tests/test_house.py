@@ -7,6 +7,9 @@ breaks it. Where a rule must give way, say so in EXCEPTIONS, with the reason: an
 from __future__ import annotations
 
 import ast
+import re
+import sys
+import tomllib
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +17,10 @@ from pathlib import Path
 import pytest
 
 HOUSE = Path(__file__).resolve().parents[1] / "src" / "onward"
+
+_PROJECT = tomllib.loads((HOUSE.parents[1] / "pyproject.toml").read_text())["project"]
+_EXTRAS = [name for extra, names in _PROJECT["optional-dependencies"].items() if extra != "dev" for name in names]
+DEPENDENCIES = {re.split("[^A-Za-z0-9-]", name)[0].lower() for name in (*_PROJECT["dependencies"], *_EXTRAS)}
 
 ROOMS = {
     "nouns": {"errors", "keys", "fingerprint", "entry", "plan", "retry", "ask"},
@@ -143,6 +150,19 @@ def packages_at_home(module: Module) -> Iterator[tuple[int, str]]:
             yield line, f"{name} has no place here"
 
 
+def declared(module: Module) -> Iterator[tuple[int, str]]:
+    """What is imported is asked for in pyproject.toml."""
+    ours = {"onward", "compression", *sys.stdlib_module_names}  # compression: the standard library's, from 3.14 on
+    for line, name in module.imports():
+        package = name.partition(".")[0]
+        if package not in ours:
+            distribution = {"yaml": "pyyaml", "dotenv": "python-dotenv", "backports": "backports-zstd"}.get(
+                package, package
+            )
+            if distribution.replace("_", "-") not in DEPENDENCIES:
+                yield line, f"{distribution} is not among the dependencies"
+
+
 def environment(module: Module) -> Iterator[tuple[int, str]]:
     """Only config reads the environment."""
     words = {"os.environ", "os.environb", "os.getenv", "os.getenvb", "os.putenv", "os.path.expandvars", "Path.home"}
@@ -220,7 +240,8 @@ def nouns(module: Module) -> Iterator[tuple[int, str]]:
 
 Rule = Callable[[Module], Iterator[tuple[int, str]]]
 RULES: tuple[Rule, ...] = (
-    imports_of_a_room, packages_at_home, environment, the_clock, printing, code_from_text, appending, sizes, nouns,
+    imports_of_a_room, packages_at_home, declared, environment, the_clock,
+    printing, code_from_text, appending, sizes, nouns,
 )  # fmt: skip
 
 
@@ -255,6 +276,7 @@ def test_every_exception_is_needed() -> None:
         (packages_at_home, "launch.py", "import litellm"),
         (packages_at_home, "formats/old.py", "from pickle import loads"),
         (packages_at_home, "launch.py", "from rich.console import Console"),
+        (declared, "launch.py", "import requests"),
         (environment, "launch.py", "import os\nKEY = os.environ['KEY']"),
         (environment, "launch.py", "import os\nos.getenv('HOME')"),
         (environment, "launch.py", "from os import environ"),
