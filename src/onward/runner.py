@@ -91,7 +91,10 @@ class Runner:
     def _owed(self, error: BaseException) -> None:
         outcome = self.outcome
         outcome.owed += 1
-        if isinstance(error, Stopping | Missing):
+        if isinstance(error, Stopping):
+            outcome.stopped = outcome.stopped or str(error)
+            return
+        if isinstance(error, Missing):
             return
         if isinstance(error, BudgetReached):
             self.stop(f"budget: {error.reason}")
@@ -116,11 +119,12 @@ class Runner:
                 if recorder.clock.ticks() - self._beaten >= _BEAT:
                     recorder.journal.beat(recorder.clock.now())
                     self._beaten = recorder.clock.ticks()
-                for number, message in recorder.journal.poll():
+                posts = recorder.journal.poll()
+                for number, message in posts:
                     if number > seen:
                         seen = number
                         self._read(message)
-                if seen:
+                if posts:
                     recorder.journal.clear(seen)
             except (OnwardError, OSError) as error:
                 self._fatal = self._fatal or error
