@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.lab import Lab, saying
 
 from onward import views
 from onward.errors import NotThere
@@ -20,7 +21,6 @@ from onward.report.parts import comparison_page, exchange_page, rescored_lines, 
 from onward.report.plain import as_json
 from onward.runs import Run
 from onward.testing import Crash
-from tests.lab import Lab, saying
 
 
 @pytest.fixture
@@ -115,7 +115,9 @@ def _questions(run: Run, view: Any) -> Counter[str]:
     return Counter({name: number for name, number in counting.asked.items() if name != "blob"})
 
 
-@pytest.mark.parametrize("view", [views.summary, views.trials, views.wrong, views.troubles, views.in_doubt, views.sides])
+@pytest.mark.parametrize(
+    "view", [views.summary, views.trials, views.wrong, views.troubles, views.in_doubt, views.sides]
+)
 def test_more_tasks_are_not_more_questions_to_the_journal(tmp_path: Path, view: Any) -> None:
     counts = []
     for size in (3, 30):
@@ -262,7 +264,12 @@ def test_an_exchange_is_what_was_asked_and_what_was_said(lab: Lab) -> None:
 @pytest.mark.parametrize(
     "request_",
     [
-        {"messages": [{"role": "system", "content": "S"}, {"role": "user", "content": [{"type": "text", "text": "U"}]}]},
+        {
+            "messages": [
+                {"role": "system", "content": "S"},
+                {"role": "user", "content": [{"type": "text", "text": "U"}]},
+            ]
+        },
         {"instructions": "S", "input": [{"role": "user", "content": [{"type": "input_text", "text": "U"}]}]},
         {"system": [{"type": "text", "text": "S"}], "messages": [{"role": "user", "content": "U"}]},
         {"systemInstruction": {"parts": [{"text": "S"}]}, "contents": [{"role": "user", "parts": [{"text": "U"}]}]},
