@@ -6,9 +6,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from tests.cli.console import Shell
 
 from onward.testing import ProviderServer
-from tests.cli.console import Shell
 
 
 @pytest.fixture

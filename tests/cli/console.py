@@ -102,7 +102,9 @@ class Shell:
             return 0
         run = open_run(self.run)
         try:
-            return sum(1 for _, row in run.journal.rows("", kinds=("result",)) if "llm:" in row.key and row.outcome == "ok")
+            return sum(
+                1 for _, row in run.journal.rows("", kinds=("result",)) if "llm:" in row.key and row.outcome == "ok"
+            )
         finally:
             run.close()
 

@@ -7,9 +7,9 @@ import sqlite3
 from pathlib import Path
 
 import pytest
+from tests.cli.console import Shell, ended, until
 
 from onward.testing import Fault, ProviderServer
-from tests.cli.console import Shell, ended, until
 
 NO_MODEL = "No model chosen. Try: onward demo · --model local/smollm2 · --model openai/NAME (needs OPENAI_API_KEY)"
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Callable, Mapping
+from functools import wraps
 from pathlib import Path
 from typing import Any
 
@@ -30,13 +31,35 @@ __all__ = ["redo", "replay", "resume", "run", "stop"]
 
 Given = Mapping[str, Any]
 Go = Callable[[Watch], Ending]
+Verb = Callable[[Voice, Given, "Board | Lines"], int]
 _LIMITS = ("concurrency", "budget_usd", "budget_tokens", "max_errors", "max_wait", "attempts")
 
 
 # ---------------------------------------------------------------- verbs
 
 
-def run(voice: Voice, given: Given) -> int:
+def _spoken(verb: Verb) -> Callable[[Voice, Given], int]:
+    """Give a verb the board it speaks on; whatever ends it, the board has the last word."""
+
+    @wraps(verb)
+    def spoken(voice: Voice, given: Given) -> int:
+        if voice.json and given.get("json"):
+            raise UsageError("--json and --log-format json both write to standard output: choose one")
+        board: Board | Lines = Lines(voice)
+        if not voice.json:
+            console = Console(stderr=bool(given["json"]), soft_wrap=True)
+            board = Board(voice, console, stream=given["stream"], store=given["store"])
+        try:
+            return verb(voice, given, board)
+        except BaseException as error:
+            board.over(outcomes.failed(error))
+            raise
+
+    return spoken
+
+
+@_spoken
+def run(voice: Voice, given: Given, board: Board | Lines) -> int:
     """`onward run`."""
     _refuse(given, "new", "resume", "parent")
     _refuse(given, "plan", "auto_resume")
@@ -48,7 +71,7 @@ def run(voice: Voice, given: Given) -> int:
         return supervise(voice.words, "run", given["auto_resume"])
     settings = _settings(given)
     if given["retry_errors"]:
-        return _driven(voice, given, lambda watch: launch.retry_errors(given["retry_errors"], settings, watch))
+        return _driven(board, given, lambda watch: launch.retry_errors(given["retry_errors"], settings, watch))
     path = _file(given["what"])
     try:
         spec, folder = _experiment(given, path, settings)
@@ -56,12 +79,13 @@ def run(voice: Voice, given: Given) -> int:
             from onward.cli.planning import planned_run
 
             return planned_run(voice, given, spec, folder, settings)
-        return _driven(voice, given, lambda watch: launch.run(spec, folder, settings, watch), spec.threshold)
+        return _driven(board, given, lambda watch: launch.run(spec, folder, settings, watch), spec.threshold)
     except SpecError as error:
         raise (config.placed(error, path) if path else error) from None
 
 
-def resume(voice: Voice, given: Given) -> int:
+@_spoken
+def resume(voice: Voice, given: Given, board: Board | Lines) -> int:
     """`onward resume`."""
     _refuse(given, "plan", "auto_resume", "rerun_failed")
     _refuse(given, "rerun_failed", "limit")
@@ -73,21 +97,22 @@ def resume(voice: Voice, given: Given) -> int:
 
         return planned_resume(voice, given, name, settings)
     if given["rerun_failed"]:
-        return _driven(voice, given, lambda watch: launch.rerun_failed(name, settings, watch))
+        return _driven(board, given, lambda watch: launch.rerun_failed(name, settings, watch))
     only = _first_tasks(find(settings.store, name), given["limit"]) if name and given["limit"] else None
     if given["limit"] and not name:
         raise UsageError("--limit narrows a resume of the run that is named: onward resume RUN --limit N")
-    return _driven(voice, given, lambda watch: launch.resume(name, settings, watch, only=only))
+    return _driven(board, given, lambda watch: launch.resume(name, settings, watch, only=only))
 
 
-def stop(voice: Voice, given: Given) -> int:
+def stop(_: Voice, given: Given) -> int:
     """`onward stop`."""
     said = launch.stop(given["name"], _settings(given), now=given["now"])
     print(said)
     return 0
 
 
-def replay(voice: Voice, given: Given) -> int:
+@_spoken
+def replay(_: Voice, given: Given, board: Board | Lines) -> int:
     """`onward replay`."""
     settings, path, stage = _settings(given), given["spec"], one_of("--stage", given["stage"], STAGES[1:])
     spec, folder = config.load(path) if path else (None, Path())
@@ -96,13 +121,14 @@ def replay(voice: Voice, given: Given) -> int:
     def go(watch: Watch) -> Ending:
         return launch.replay(given["name"], stage, settings, watch, spec=spec, folder=folder)
 
-    return _driven(voice, given, go, after=lambda ending: _compared(ending, parent))
+    return _driven(board, given, go, after=lambda ending: _compared(ending, parent))
 
 
-def redo(voice: Voice, given: Given) -> int:
+@_spoken
+def redo(_: Voice, given: Given, board: Board | Lines) -> int:
     """`onward redo`."""
     settings = _settings(given)
-    return _driven(voice, given, lambda watch: launch.redo(given["address"], settings, watch))
+    return _driven(board, given, lambda watch: launch.redo(given["address"], settings, watch))
 
 
 def _compared(ending: Ending, parent: Path) -> list[str]:
@@ -128,28 +154,16 @@ def _compared(ending: Ending, parent: Path) -> list[str]:
 
 
 def _driven(
-    voice: Voice, given: Given, go: Go, threshold: float | None = None,
+    board: Board | Lines, given: Given, go: Go, threshold: float | None = None,
     after: Callable[[Ending], list[str]] | None = None,
 ) -> int:  # fmt: skip
     """Drive it, watched; say what came of it; give the exit code, the same however the run got there."""
-    if voice.json and given["json"]:
-        raise UsageError("--json and --log-format json both write to standard output: choose one")
-    board: Board | Lines
-    if voice.json:
-        board = Lines(voice)
-    else:
-        console = Console(stderr=bool(given["json"]), soft_wrap=True)
-        board = Board(voice, console, stream=given["stream"], store=given["store"])
     watch: Watch = board
     if given.get("checkpoint_file"):
         watch = Checkpoint(board, given["checkpoint_file"])
     stated = given["threshold"] if given["threshold"] is not None else threshold
-    try:
-        ending = go(watch)
-        found = outcomes.of(ending, given.get("until_stage"), stated)
-    except BaseException as error:
-        board.over(outcomes.failed(error))
-        raise
+    ending = go(watch)
+    found = outcomes.of(ending, given.get("until_stage"), stated)
     for line in after(ending) if after else []:
         board.say(line)
     board.over(found)
