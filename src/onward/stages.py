@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from onward.context import Context
-from onward.errors import StepError, StepFailed, StepTimeout
+from onward.errors import StepError, StepFailed, StepOwed, StepTimeout
 from onward.fingerprint import Fingerprint, digest_of
 from onward.functions import Function
 from onward.once import Missing
@@ -205,7 +205,10 @@ async def _judge(ctx: Context, work: Work, state: State, grader: Judge) -> None:
 
     async def body() -> Any:
         messages = judging_messages(grader.rubric, work.task, state.output)
-        answer = await child.ask(messages, model=grader.model, **grader.params)
+        try:
+            answer = await child.ask(messages, model=grader.model, **grader.params)
+        except StepFailed as error:  # its failure is not that of what it judges
+            raise StepOwed(f"the judge gave no answer: {error.reason}", kind=error.kind) from error
         return verdict(answer.text).to_json()
 
     state.scores[grader.name] = await ctx.run(child, Fingerprint.join(parts), body, fails_as="error")
