@@ -75,14 +75,20 @@ def test_an_answer_with_half_a_character_is_no_end_of_the_run(house: House) -> N
     ending = house.run()
     assert ending.code == 0 and [trial.outcome for trial in found(house)][1:] == ["ok", "ok"]
     assert house.model.calls == 3 and house.resume("latest").calls == 0
+    with house.opened() as run:
+        assert run.in_doubt() == (0, 0.0)
 
 
-@pytest.mark.parametrize("said", [CallRejected("too long", provider="python"), Answer("no", "refused", usage=Usage(1, 1))])
+REFUSED = Answer("no", "refused", usage=Usage(1, 1))
+
+
+@pytest.mark.parametrize("said", [CallRejected("too long", provider="python"), REFUSED])
 def test_a_request_that_is_refused_is_a_failure_and_is_not_sent_again(house: House, said: Any) -> None:
     house.model = Oracle(lambda text, params: said if "1 + 1" in text else right(text, params))
     assert house.run().code == 0
     asked = house.model.asked.total()
-    assert found(house)[0].outcome == "failed" and house.resume("latest").code == 0 and house.model.asked.total() == asked
+    assert found(house)[0].outcome == "failed"
+    assert house.resume("latest").code == 0 and house.model.asked.total() == asked
 
 
 def test_of_several_samples_the_failed_ones_are_left_out_and_counted(house: House) -> None:

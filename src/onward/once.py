@@ -24,6 +24,7 @@ from onward.entry import Entry, Outcome, Row, pack, unpack
 from onward.errors import (
     BudgetReached,
     CallError,
+    CallRejected,
     CallTransient,
     OnwardError,
     ProviderStopped,
@@ -331,12 +332,15 @@ class Recorder:
 
 async def _answered(send: Callable[[], Awaitable[Answer]], call: Call) -> Answer:
     try:
-        return await send()
+        answer = await send()
     except (CallError, OnwardError):
         raise
     except Exception as error:
         # A model that runs in this process can raise anything; it is the provider's trouble all the same.
         raise CallTransient(f"{type(error).__name__}: {error}", provider=call.provider) from error
+    if not answer.text.isascii() and _text(answer.text) != answer.text:
+        raise CallRejected("the answer is not text: it holds half a character", provider=call.provider)
+    return answer
 
 
 def _outcome_of(error: Exception, own: Outcome) -> Outcome | None:
