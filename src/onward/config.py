@@ -352,7 +352,8 @@ def _check(model: type[BaseModel], item: Any, steps: tuple[str, ...], marks: _Ma
 def _refuse(error: ValidationError, model: type[BaseModel], steps: tuple[str, ...], marks: _Marks) -> NoReturn:
     """The first problem as a SpecError; how many more there are is said too."""
     problems = error.errors(include_url=False)
-    problem = problems[0]
+    # A misspelled field explains the one that is missing, so it comes first.
+    problem = min(problems, key=lambda one: one["type"] != "extra_forbidden")
     inside = tuple(str(part) for part in problem["loc"])
     place = (*steps, *inside)
     more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
@@ -366,7 +367,7 @@ def _said(problem: Any, model: type[BaseModel], inside: tuple[str, ...]) -> str:
         return f"unknown field.{did_you_mean(inside[-1], _fields(model, inside[:-1]))}"
     if problem["type"] == "missing":
         return "is missing"
-    message = str(problem["msg"]).removeprefix("Value error, ")
+    message = str(problem["msg"]).removeprefix("Value error, ").partition(", unable to parse")[0]
     given = problem.get("input")
     shown = f", not {given!r}" if isinstance(given, str | int | float) and problem["type"] != "value_error" else ""
     return (message[0].lower() + message[1:] if message[:1].isupper() else message) + shown
