@@ -81,6 +81,29 @@ def test_scores_of_a_replay_are_still_the_first_go(lab: Lab) -> None:
     assert part.rerun == 0 and part.first_go == {}
 
 
+def test_a_derived_run_does_not_call_a_rerun_of_its_parent_a_first_go(lab: Lab) -> None:
+    lab.says = saying(t1="It is 9.")
+    name = lab.run().run
+    lab.says = saying()
+    lab.rerun_failed(name)
+    part = views.summary(lab.open(lab.run(lab.spec(score="exact")).run)).solvers["echo"]
+    assert (part.rerun, part.first_go) == (1, {})
+
+
+def test_a_redo_of_what_was_never_done_is_a_first_go(lab: Lab) -> None:
+    name = lab.run(max_new=1).run
+    lab.redo(f"{name}/set/t4")
+    part = views.summary(lab.open(name)).solvers["echo"]
+    assert (part.rerun, part.first_go) == (0, {})
+
+
+def test_times_are_those_of_this_run_and_not_of_what_it_took_over(lab: Lab) -> None:
+    parent = lab.open(lab.run().run)
+    child = lab.open(lab.run(lab.spec(score="exact")).run)
+    for before, after in zip(views.trials(parent), views.trials(child), strict=True):
+        assert after.started > before.ended
+
+
 def test_what_was_made_from_an_answer_that_is_gone_does_not_stand(lab: Lab) -> None:
     name = lab.run().run
     lab.says = saying(t1="It is 7.")

@@ -36,6 +36,8 @@ def score_words(part: SolverSummary) -> str:
         if first is not None and part.rerun:
             again = f"{_value(now)} after {count(part.rerun, 'rerun')}"
             words.append(f"{name} {_value(first)} first go · {again}")
+        elif part.rerun:
+            words.append(f"{name} {_value(now)} after {count(part.rerun, 'rerun')}")
         else:
             words.append(f"{name} {_value(now, error=True)}")
     return ", ".join(words)

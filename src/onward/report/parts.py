@@ -101,7 +101,7 @@ def exchange_page(found: Exchange) -> str:
     ]
     lines.append("    " + ", ".join(fact for fact in facts if fact))
     if found.origin is not None:
-        lines.append(f"    {_origin(found.origin)}; its request is there")
+        lines.append(f"    {_origin(found.origin)}" + ("" if found.request else "; its request is there"))
     for role, text in request_messages(found.request) if found.request else ():
         lines += ["", f"── {role}", text]
     if found.answer is not None:

@@ -129,6 +129,8 @@ class Marks:
     first: dict[str, float] = field(default_factory=dict)
     first_outcome: dict[str, str] = field(default_factory=dict)
     """How the first go of a trial ended that was done again since."""
+    elsewhere: set[str] = field(default_factory=set)
+    """Trials that were done again in a parent, which has their first go; here what was taken over stands for it."""
 
     def value(self, trial: str, step: str, outcome: str, *, first: bool = False) -> float | None:
         """A trial's score at one scorer; None where there is none (it is owed, or was never scored)."""
@@ -176,7 +178,11 @@ def read_marks(run: Run) -> Marks:
                 marks.first[row.key] = number
     unscored = {Key.of(task) for chunk in run.plan.chunks for task in chunk.unscored}
     for trial, cut in cuts.items():
-        if cut:
+        if cut and trial not in early:
+            if run.facts["run"].get("parents"):
+                marks.first_outcome[trial] = "missing"
+                marks.elsewhere.add(trial)
+        elif cut:
             scored = trial.split("/", 2)[1] not in unscored
             marks.first_outcome[trial] = outcome_of(early.get(trial, {}), run.plan.shape, scored=scored)
     return marks

@@ -40,7 +40,7 @@ def headline(found: Summary, driver: Holder | None) -> str:
         words += [f"{found.done} of {found.planned} done", f"{found.owed} owed{errors}"]
     words.append(f"{money(found.usd)} spent")
     if found.reused:
-        words.append(f"{money(found.reused_usd)} reused")
+        words.append(f"{money(found.reused_usd)} reused" if found.reused_usd else f"{found.reused:,} reused")
     if found.doubt:
         label = "in flight" if driver is not None else "in doubt"
         words.append(f"{found.doubt} {label} (at most {money(found.doubt_usd)})")

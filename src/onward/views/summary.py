@@ -25,10 +25,10 @@ class SolverSummary:
     missing: int = 0
     unscored: int = 0
     rerun: int = 0
-    """Trials that count in a later generation than their first."""
+    """Trials that count in a later go than their first."""
     scores: dict[str, Mean] = field(default_factory=dict)
     first_go: dict[str, Mean] = field(default_factory=dict)
-    """The same scores as of the first go, where some trials were done again."""
+    """The same scores as of the first go, where some trials were done again (and this run has it)."""
     stages: dict[str, int] = field(default_factory=dict)
     """Stage → how many trials have been through it."""
 
@@ -116,7 +116,7 @@ def summary(run: Run, until: str | None = None) -> Summary:
             part = found.solvers[solver]
             if not is_first:
                 part.scores[name] = mean_of(pairs)
-            elif part.rerun:
+            elif part.rerun and not any(key.startswith(f"{Key.of(solver)}/") for key in marks.elsewhere):
                 part.first_go[name] = mean_of(pairs)
     found.completed_through = _through(found, shape)
     return found

@@ -67,16 +67,21 @@ class _Gathered:
     trial: Trial
     newest: dict[str, Stored] = field(default_factory=dict)
     trouble: Stored | None = None
+    own: bool = False
+    """Whether something of it happened in this run."""
 
     def take(self, stored: Stored, relative: str, since: int) -> None:
         """Take in one intent or result."""
         row, trial = stored.row, self.trial
-        trial.started = trial.started or row.at
-        trial.ended = row.at
+        reused = is_reused(row.body)
+        if not reused and not self.own:
+            self.own, trial.started = True, ""  # what it took over happened elsewhere, at another time
+        if not (reused and self.own):
+            trial.started, trial.ended = trial.started or row.at, row.at
         if row.kind != "result":
             return
         trial.attempts = max(trial.attempts, row.attempt)
-        if is_reused(row.body):
+        if reused:
             trial.reused += 1
             trial.reused_usd += row.usd or 0.0
         else:
