@@ -7,6 +7,7 @@ breaks it. Where a rule must give way, say so in EXCEPTIONS, with the reason: an
 from __future__ import annotations
 
 import ast
+import functools
 import re
 import sys
 import tomllib
@@ -114,18 +115,27 @@ class Module:
         """(line, dotted name) of everything that is mentioned: `os.environ`, `print`."""
         for node in ast.walk(self.tree):
             if isinstance(node, ast.Name | ast.Attribute):
-                yield node.lineno, ast.unparse(node)
+                yield node.lineno, _dotted(node)
 
     def calls(self) -> Iterator[tuple[int, str]]:
         """(line, dotted name) of everything that is called."""
         for node in ast.walk(self.tree):
             if isinstance(node, ast.Call):
-                yield node.lineno, ast.unparse(node.func)
+                yield node.lineno, _dotted(node.func)
 
     def functions(self) -> Iterator[ast.FunctionDef | ast.AsyncFunctionDef]:
         for node in ast.walk(self.tree):
             if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
                 yield node
+
+
+def _dotted(node: ast.expr) -> str:
+    """`a.b.c`; what is called on the way is `()`, and anything else `?`."""
+    if isinstance(node, ast.Name):
+        return node.id
+    if isinstance(node, ast.Attribute):
+        return f"{_dotted(node.value)}.{node.attr}"
+    return f"{_dotted(node.func)}()" if isinstance(node, ast.Call) else "?"
 
 
 def _under(name: str, package: str) -> bool:
@@ -245,6 +255,7 @@ RULES: tuple[Rule, ...] = (
 )  # fmt: skip
 
 
+@functools.cache
 def house() -> list[Module]:
     return [Module.of(path.relative_to(HOUSE).as_posix(), path.read_text()) for path in sorted(HOUSE.rglob("*.py"))]
 
