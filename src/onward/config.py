@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from onward.experiment import Spec
 
-__all__ = ["BENCHMARKS", "Flags", "Settings", "benchmark", "load", "placed", "settings"]
+__all__ = ["BENCHMARKS", "Flags", "Settings", "benchmark", "load", "placed", "settings", "specified"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -307,6 +307,11 @@ def _toml(text: str, path: Path) -> tuple[Any, _Marks]:
 
 
 # ---------------------------------------------------------------- from fields to an experiment
+
+
+def specified(fields: Mapping[str, Any]) -> Spec:
+    """An experiment from its fields, as Python has them. Raises SpecError naming the field, with a "did you mean"."""
+    return _validated(fields, _Nowhere())
 
 
 def _validated(written: Mapping[str, Any], marks: _Marks) -> Spec:

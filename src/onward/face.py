@@ -8,10 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from onward import launch, views
-from onward.config import Flags, Settings, settings
+from onward.config import Flags, Settings, settings, specified
 from onward.drive import Ending
 from onward.errors import SpecError
-from onward.experiment import Spec
 from onward.progress import Quiet, Watch
 from onward.runs import find, open_run
 from onward.tasks import FunctionSource
@@ -72,7 +71,7 @@ class Experiment:
         if isinstance(tasks, list | tuple):
             self._source = FunctionSource(lambda: list(tasks), name="list")
             fields = {**fields, "tasks": "a list in Python"}
-        self.spec = Spec.model_validate(fields)
+        self.spec = specified(fields)
         self.folder, self.models = Path(folder), models
         self.settings: Settings = settings(
             store=Path(store) if store else None, flags=Flags(if_exists=existing_run_policy), folder=self.folder
@@ -92,24 +91,20 @@ class Experiment:
         """`run`, inside an event loop that runs already."""
         heard = watch or Quiet()
         wanted = self.settings.having(until=until_stage, **flags)
-        ending = await launch.run_async(
-            self.spec, self.folder, wanted, heard, models=self.models, source=self._source
-        )
+        ending = await launch.run_async(self.spec, self.folder, wanted, heard, models=self.models, source=self._source)
         return Results(ending.folder, ending, getattr(heard, "lines", None))
 
     def replay(self, *, stage: str, run: str = "latest", watch: Watch | None = None) -> Results:
         """Do `stage` and all below it again over the recorded answers of a run (default: the newest)."""
         heard = watch or Quiet()
-        ending = launch.replay(
-            run, stage, self.settings, heard, spec=self.spec, folder=self.folder, models=self.models
-        )
+        ending = launch.replay(run, stage, self.settings, heard, spec=self.spec, folder=self.folder, models=self.models)
         return Results(ending.folder, ending, getattr(heard, "lines", None))
 
     def changed(self, **fields: Any) -> Experiment:
         """The same experiment with other fields."""
         other = Experiment.__new__(Experiment)
         other.__dict__.update(self.__dict__)
-        other.spec = Spec.model_validate({**dict(self.spec), **fields})
+        other.spec = specified({**dict(self.spec), **fields})
         other.settings = replace(self.settings)
         return other
 
@@ -117,5 +112,3 @@ class Experiment:
 def open_results(name: str, *, store: str | Path | None = None) -> Results:
     """The results of a stored run, by name, unique prefix, folder or `latest`. Raises NotThere."""
     return Results(find(settings(store=Path(store) if store else None).store, name))
-
-
