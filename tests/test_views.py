@@ -202,6 +202,21 @@ def test_a_repaired_error_leaves_no_scar_and_its_evidence_stays(lab: Lab) -> Non
     assert any(entry.outcome == "error" for entry in run.entries())
 
 
+def test_a_scorer_that_breaks_is_the_trouble_and_not_the_call_that_was_tried_again(lab: Lab) -> None:
+    said = iter(["down"])
+
+    def once_down(question: str) -> str:
+        return saying(t1=next(said, "It is 1."))(question)
+
+    lab.says = once_down
+    scorer = lab.folder / "mine.py"
+    scorer.write_text("def mine(answer, task):\n    raise RuntimeError('broken')\n", encoding="utf-8")
+    limits = {"attempts": 2, "concurrency": 1}
+    groups, _ = views.troubles(lab.open(lab.run(lab.spec(score="mine.py:mine", limits=limits)).run))
+    assert [(group.kind, group.reason, len(group.trials)) for group in groups] == [("RuntimeError", "broken", 4)]
+    assert "mine.py" in groups[0].trace
+
+
 def _dying(question: str) -> str:
     raise Crash
 

@@ -16,6 +16,8 @@ from onward.views.summary import planned_trials
 
 __all__ = ["Attempt", "Doubt", "Trouble", "in_doubt", "troubles"]
 
+_PASSED_ON = frozenset({"StepOwed", "StepFailed", "StepTimeout"})
+"""Kinds of a step that only passes on what a step below it ended with."""
 _COUNTED = re.compile(r" \(\d+ attempts\)$")
 
 
@@ -53,9 +55,12 @@ def troubles(run: Run) -> tuple[list[Trouble], int]:
             wrong[key] = outcome
     by_trial: dict[str, list[Stored]] = {}
     repaired: set[str] = set()
+    healed: set[str] = set()
     for stored in run.journal.rows("", kinds=("result",)):
         if stored.row.outcome == "ok":
+            healed.add(stored.row.key)
             continue
+        healed.discard(stored.row.key)
         trial = trial_of(stored.row.key)
         if trial not in wrong:
             repaired.add(trial)
@@ -64,14 +69,20 @@ def troubles(run: Run) -> tuple[list[Trouble], int]:
     groups: dict[tuple[str, str, str], Trouble] = {}
     for trial, found in by_trial.items():
         entries = [unpack(row, run.journal.blob, seq=seq) for seq, row in found]
-        worst = min(reversed(entries), key=lambda entry: entry.key.count("/"))
+        standing = [entry for entry in entries if entry.key not in healed]
+        if not standing:
+            continue  # it was cut off after all of that had been made good
+        worst = min(reversed(standing), key=lambda entry: entry.key.count("/"))
         outcome = "error" if wrong[trial] == "missing" else wrong[trial]
         error = worst.data.get("error", {})
-        kind, reason = str(error.get("kind", "")), _COUNTED.sub("", _reason(worst))
+        inner = [entry for entry in entries if entry.key != worst.key] if error.get("kind") in _PASSED_ON else []
+        kind = str((inner[-1] if inner else worst).data.get("error", {}).get("kind", ""))
+        reason = _COUNTED.sub("", _reason(worst))
         group = groups.setdefault((outcome, kind, reason), Trouble(outcome, kind, reason))
         group.trials.append(Key(trial))
         group.trace = group.trace or str(error.get("trace", ""))
-        group.attempts += [Attempt(e.key, e.attempt, e.at, str(e.outcome), _reason(e)) for e in entries]
+        shown = inner or entries
+        group.attempts += [Attempt(e.key, e.attempt, e.at, str(e.outcome), _reason(e)) for e in shown]
     order = {"error": 0, "timeout": 1, "failed": 2}
     return sorted(groups.values(), key=lambda group: (order[group.outcome], -len(group.trials))), len(repaired)
 
