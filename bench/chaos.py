@@ -1,16 +1,17 @@
 """Random SIGKILLs, judged by a billing server over HTTP alone.
 
-    python bench/chaos.py --kills 1000 [--seed 1] [--json]
+    python bench/chaos.py --kills 1000 [--seed 1]
 
-One process is the provider: it answers every request after some milliseconds and writes each answered one to its log.
-Another runs an experiment against it: several samples a task, two calls and a named step in each, a vote, a parse, a
-score, a judge. It is killed at a random moment, started again, killed again, until it is through; then the next run
-begins, at another concurrency from 1 to 32. The judge reads nothing but the provider's log and the moments of the
-kills:
+One process is the provider: it answers every request after some milliseconds and writes each answered one to its log
+(a few it refuses with a 500 or a 429, which it does not bill). Another runs an experiment against it. It is killed at
+a random moment, started again, killed again, until it is through; then the next run begins, of another shape and at
+another concurrency from 1 to 32. The judge reads nothing but the provider's log and the moments of the kills:
 
 - paid twice: an answer that left 250 ms or more before a kill, and whose request came again after it. Must be 0.
-- repeats per kill: requests that came again after a kill. At most what was in flight.
+- repeats per kill: requests that a kill cut off and that came again. At most what was in flight.
 - views: every finished run must say the same as one that was never killed.
+
+The last line is JSON, the fields of `Verdict`; the exit code is 0 if the promise held.
 """
 
 from __future__ import annotations
@@ -18,39 +19,47 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
-import os
 import random
 import signal
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 TASKS = 24
-SAMPLES = 3
 GRACE = 0.25
 """Seconds before a kill from which an answer counts as one that must not be asked for again."""
+SILENT = 0.1
+"""Seconds from the start of a process in which it cannot have asked anything yet: what the provider takes in then was
+left in the socket by the one that was killed."""
+EARLY = 0.15
+"""Share of kills that come at any moment after the start, be it in an import or while the run is being made."""
 
 
 # ---------------------------------------------------------------- the provider
 
 
 async def serve(log: Path) -> None:
-    """Answer until ended: numbers to questions, verdicts to a judge."""
-    from onward.testing import ProviderServer, Request
+    """Answer until ended: numbers to questions, verdicts to judges, and now and then a refusal."""
+    from onward.testing import Fault, ProviderServer, Request
 
-    def answer(request: Request) -> str:
+    def answer(request: Request) -> str | Fault:
+        if request.number % 61 == 0:
+            return Fault("429", retry_after="0.05")
+        if request.number % 149 == 0:
+            return Fault("500")
         number = int(request.digest[:6], 16)
         if "grade" in json.dumps(request.body).lower():
             return json.dumps({"score": (number % 5) / 4, "reason": "as it falls"})
         return f"I make it {number % 3}."
 
     async with ProviderServer(answer, latency=0.015, log=log) as server:
-        print(server.url, flush=True)  # noqa: T201
+        print(server.url, flush=True)
         await asyncio.Event().wait()
 
 
@@ -58,7 +67,8 @@ async def serve(log: Path) -> None:
 
 
 def experiment(url: str, store: Path, concurrency: int, variant: int) -> Any:
-    """The experiment under fire. `variant` tells its requests from those of other runs."""
+    """The experiment under fire. `variant` tells its requests from those of other runs, and chooses its shape:
+    a Python solver, a model with two judges, or both solvers at once. No two of its requests are equal."""
     from onward import Context, Experiment, Task
 
     async def solve(ctx: Context, task: Task) -> str:
@@ -67,12 +77,21 @@ def experiment(url: str, store: Path, concurrency: int, variant: int) -> Any:
         second = await ctx.ask(f"run {variant}, {task.id}: and {doubled} more?", temperature=1, seed=ctx.seed)
         return f"{first.text} {second.text}"
 
+    code = {"python": solve, "model": "scripted/m", "name": "two-calls"}
+    model = {"model": "scripted/m", "prompt": f"run {variant}: {{input}} Think.", "temperature": 1, "name": "one-call"}
+    strict, mild = (
+        {"model": "scripted/m", "rubric": f"run {variant}: grade the answer, be {how}", "name": how}
+        for how in ("strict", "mild")
+    )
+    shape: dict[str, Any] = [
+        {"solver": code, "samples": 3, "judge": strict},
+        {"solver": model, "samples": 4, "judge": [strict, mild]},
+        {"solver": [code, model], "samples": 2},
+    ][variant % 3]
     return Experiment(
-        name=f"chaos{variant}", store=store,
+        name=f"chaos{variant}", store=store, parse="last_number", score="numeric",
         tasks=[{"id": f"t{n:03d}", "input": f"What is {n}?", "target": n % 3} for n in range(TASKS)],
-        solver={"python": solve, "model": "scripted/m", "name": "two-calls"}, samples=SAMPLES, parse="last_number",
-        score="numeric", judge={"model": "scripted/m", "rubric": f"run {variant}: grade the answer"},
-        providers={"scripted": {"base_url": url}}, limits={"concurrency": concurrency},
+        providers={"scripted": {"base_url": url}}, limits={"concurrency": concurrency}, **shape,
     )  # fmt: skip
 
 
@@ -86,9 +105,12 @@ def views(store: Path, variant: int) -> list[tuple[Any, ...]]:
     """What a finished run says, without times, attempts and money."""
     from onward import open_results
 
+    found = open_results(f"chaos{variant}-", store=store)
+    assert found.complete
     return [
-        (str(trial.key), trial.outcome, trial.output, trial.answer, sorted((n, s["value"]) for n, s in trial.scores.items()))
-        for trial in open_results(f"chaos{variant}-", store=store)
+        (str(trial.key), trial.outcome, trial.output, trial.answer,
+         sorted((name, score["value"]) for name, score in trial.scores.items()))
+        for trial in found
     ]  # fmt: skip
 
 
@@ -103,11 +125,12 @@ class Verdict:
     runs: int = 0
     billed: int = 0
     answered_before_kills: int = 0
-    """Answers that left at least 250 ms before the next kill."""
+    """Answers that left at least 250 ms before the one who had asked was killed."""
     paid_twice: int = 0
     repeats: int = 0
+    """Requests that came again, in flight or all but durable when their run was killed."""
     most_repeats: int = 0
-    """The most requests that came again after one kill."""
+    """The most requests that one kill cut off and that came again."""
     over_in_flight: int = 0
     """Kills with more repeats than the run's concurrency."""
     views_differ: int = 0
@@ -120,25 +143,32 @@ class Verdict:
         return not (self.paid_twice or self.over_in_flight or self.views_differ or self.wrong)
 
 
-def judge(verdict: Verdict, lines: Sequence[Mapping[str, Any]], kills: Sequence[float], concurrency: int) -> None:
-    """Add one run's log to the verdict."""
+@dataclass(frozen=True)
+class Life:
+    """One process that drove the run: when it was started, and when it was killed, if it was."""
+
+    started: float
+    killed: float = float("inf")
+
+
+def judge(verdict: Verdict, lines: Sequence[Mapping[str, Any]], lives: Sequence[Life], concurrency: int) -> None:
+    """Add one run's log to the verdict. A request is of the life that had begun last when it was received."""
+    begun = [life.started + SILENT for life in lives[1:]]
     verdict.billed += len(lines)
-    earlier: dict[str, Mapping[str, Any]] = {}
-    cut_off: dict[int, int] = {}
+    earlier: dict[str, tuple[int, float]] = {}
+    cut_off: Counter[int] = Counter()
     for line in sorted(lines, key=lambda line: line["received"]):
-        before = earlier.get(line["digest"])
-        if before is not None:
+        sender = sum(1 for moment in begun if moment <= line["received"])
+        if line["digest"] in earlier:
+            before, answered = earlier[line["digest"]]
             verdict.repeats += 1
-            # The kill that can have cut it off is the first one after it was sent, however much later it came again.
-            fatal = next((number for number, at in enumerate(kills) if at >= before["received"]), None)
-            if fatal is None or kills[fatal] > line["received"]:
+            if before == sender:
                 verdict.wrong.append("a request came twice with no kill between")
-                continue
-            cut_off[fatal] = cut_off.get(fatal, 0) + 1
-            verdict.paid_twice += before["answered"] + GRACE <= kills[fatal]
-        earlier[line["digest"]] = line
-    if kills:
-        verdict.answered_before_kills += sum(1 for line in lines if line["answered"] + GRACE <= kills[-1])
+            else:
+                cut_off[before] += 1
+                verdict.paid_twice += answered + GRACE <= lives[before].killed
+        earlier[line["digest"]] = sender, line["answered"]
+        verdict.answered_before_kills += line["answered"] + GRACE <= lives[sender].killed < float("inf")
     verdict.most_repeats = max(verdict.most_repeats, *cut_off.values(), 0)
     verdict.over_in_flight += sum(1 for count in cut_off.values() if count > concurrency)
 
@@ -150,7 +180,12 @@ def read_log(log: Path, start: int) -> list[dict[str, Any]]:
         return [json.loads(line) for line in file]
 
 
-def storm(folder: Path, kills_wanted: int, seed: int, tell: Any) -> Verdict:
+# ---------------------------------------------------------------- the storm
+
+
+def storm(
+    folder: Path, kills_wanted: int, seed: int, tell: Callable[[Verdict], None] = lambda verdict: None
+) -> Verdict:
     """Kill so many times, over as many runs as that takes, and judge."""
     chance, verdict, began = random.Random(seed), Verdict(), time.monotonic()
     log = folder / "billed.jsonl"
@@ -163,31 +198,19 @@ def storm(folder: Path, kills_wanted: int, seed: int, tell: Any) -> Verdict:
             variant = 0
             while verdict.kills < kills_wanted:
                 variant += 1
-                start = log.stat().st_size
                 concurrency = chance.choice([1, 2, 4, 8, 16, 32])
-                command = [*here, "child", "--url", url, "--store", str(folder / "runs"), "--variant", str(variant)]
-                command += ["--concurrency", str(concurrency)]
-                moments = _kill_until_done(command, log, start, chance, kills_wanted - verdict.kills, verdict)
-                verdict.kills += len(moments)
+                command = [*here, "child", "--url", url, "--variant", str(variant)]
+                fire = [*command, "--store", str(folder / "runs"), "--concurrency", str(concurrency)]
+                calm = [*command, "--store", str(folder / "calm"), "--concurrency", "8"]
+                start = log.stat().st_size
+                lives = _kill_until_done(fire, log, chance, kills_wanted - verdict.kills, verdict)
+                verdict.kills += len(lives) - 1
                 verdict.runs += 1
-                judge(verdict, read_log(log, start), moments, concurrency)
-                calm = folder / "calm"
-                subprocess.run(
-                    [
-                        *here,
-                        "child",
-                        "--url",
-                        url,
-                        "--store",
-                        str(calm),
-                        "--variant",
-                        str(variant),
-                        "--concurrency",
-                        "8",
-                    ],
-                    check=True,
-                )
-                verdict.views_differ += views(folder / "runs", variant) != views(calm, variant)
+                judge(verdict, read_log(log, start), lives, concurrency)
+                if verdict.wrong:
+                    break
+                subprocess.run(calm, check=True)
+                verdict.views_differ += views(folder / "runs", variant) != views(folder / "calm", variant)
                 tell(verdict)
         finally:
             server.kill()
@@ -196,32 +219,42 @@ def storm(folder: Path, kills_wanted: int, seed: int, tell: Any) -> Verdict:
 
 
 def _kill_until_done(
-    command: Sequence[str], log: Path, start: int, chance: random.Random, most: int, verdict: Verdict
-) -> list[float]:
-    """Start, kill after a random number of further answers, start again …; the last start is let through."""
-    moments: list[float] = []
+    command: Sequence[str], log: Path, chance: random.Random, most: int, verdict: Verdict
+) -> list[Life]:
+    """Start, kill, start again …, until one start gets through."""
+    lives: list[Life] = []
     while True:
+        started, killed = time.time(), float("inf")
         with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True) as process:
-            target = log.stat().st_size + chance.randint(1, 25) * 200 if len(moments) < most else None
-            delay = chance.random() * 0.03
-            while process.poll() is None:
-                if target is not None and log.stat().st_size >= target:
-                    time.sleep(delay)
-                    os.kill(process.pid, signal.SIGKILL)
-                    moments.append(time.time())
-                    break
-                time.sleep(0.002)
+            if len(lives) < most:
+                _wait(process, log, chance)
+                killed = time.time()
+                process.send_signal(signal.SIGKILL)  # nothing happens where it has ended by itself
             _, err = process.communicate()
-        if process.returncode == 0:
-            return moments
         if process.returncode != -signal.SIGKILL:
-            verdict.wrong.append(f"exit {process.returncode}: {err[-500:]}")
-            return moments
+            if process.returncode:
+                verdict.wrong.append(f"exit {process.returncode}: {err[-2000:]}")
+            return [*lives, Life(started)]
+        lives.append(Life(started, killed))
+
+
+def _wait(process: subprocess.Popen[str], log: Path, chance: random.Random) -> None:
+    """Until the process ends or its moment has come: after some more answers, or simply after a while."""
+    early = chance.random() < EARLY
+    until = time.monotonic() + 0.7 * chance.random() if early else float("inf")
+    target = log.stat().st_size + chance.randint(1, 40) * 200
+    while process.poll() is None:
+        if time.monotonic() >= until:
+            return
+        if not early and log.stat().st_size >= target:
+            time.sleep(chance.random() * 0.03)
+            return
+        time.sleep(0.002)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """See the module."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("role", nargs="?", default="storm", choices=["storm", "serve", "child"])
     parser.add_argument("--kills", type=int, default=1000)
     parser.add_argument("--seed", type=int, default=1)
@@ -238,17 +271,14 @@ def main(argv: Sequence[str] | None = None) -> int:
         return child(given)
     with tempfile.TemporaryDirectory(prefix="onward-chaos-") as folder:
         verdict = storm(Path(folder), given.kills, given.seed, _told)
-    print(json.dumps(asdict(verdict)))  # noqa: T201
+    print(json.dumps(asdict(verdict)))
     return 0 if verdict.good else 1
 
 
 def _told(verdict: Verdict) -> None:
     if sys.stderr.isatty():
-        print(
-            f"\r{verdict.kills} kills, {verdict.billed} billed, {verdict.paid_twice} paid twice",
-            end="",
-            file=sys.stderr,
-        )  # noqa: T201
+        said = f"{verdict.kills} kills, {verdict.billed} billed, {verdict.paid_twice} paid twice"
+        print(f"\r{said}", end="", file=sys.stderr)
 
 
 if __name__ == "__main__":

@@ -30,6 +30,7 @@ def chaos() -> ModuleType:
 
 
 @pytest.mark.chaos
+@pytest.mark.timeout(600)
 @pytest.mark.slow
 def test_whatever_is_killed_whenever_no_completed_call_is_paid_for_twice(
     chaos: ModuleType, tmp_path: Path, capsys: pytest.CaptureFixture[str]
@@ -49,21 +50,21 @@ def line(digest: str, received: float, answered: float) -> dict[str, object]:
 
 
 def test_the_judge_sees_a_completed_call_that_was_sent_again(chaos: ModuleType) -> None:
-    verdict = chaos.Verdict()
-    chaos.judge(verdict, [line("a", 0.0, 0.1), line("b", 0.9, 1.2), line("a", 2.0, 2.1)], [1.0], 2)
-    assert (verdict.paid_twice, verdict.repeats, verdict.good) == (1, 1, False)
+    verdict, lives = chaos.Verdict(), [chaos.Life(-1.0, 1.0), chaos.Life(1.5)]
+    chaos.judge(verdict, [line("a", 0.0, 0.1), line("b", 0.9, 1.2), line("a", 2.0, 2.1)], lives, 2)
+    assert (verdict.paid_twice, verdict.repeats, verdict.answered_before_kills, verdict.good) == (1, 1, 1, False)
 
 
 def test_the_judge_lets_pass_what_was_in_flight_and_no_more_than_that(chaos: ModuleType) -> None:
-    verdict = chaos.Verdict()
-    lines = [line(name, at, at + 0.1) for at in (0.95, 1.5) for name in "ab"]
-    chaos.judge(verdict, lines, [1.0], 2)
+    verdict, lives = chaos.Verdict(), [chaos.Life(0.0, 1.0), chaos.Life(1.2)]
+    lines = [line(name, at, at + 0.1) for at in (1.01, 1.5) for name in "ab"]
+    chaos.judge(verdict, lines, lives, 2)
     assert (verdict.paid_twice, verdict.over_in_flight, verdict.good) == (0, 0, True)
-    chaos.judge(verdict, lines, [1.0], 1)
+    chaos.judge(verdict, lines, lives, 1)
     assert (verdict.over_in_flight, verdict.good) == (1, False)
 
 
 def test_the_judge_asks_who_was_killed_when_a_request_came_twice(chaos: ModuleType) -> None:
     verdict = chaos.Verdict()
-    chaos.judge(verdict, [line("a", 0.0, 0.1), line("a", 0.2, 0.3)], [1.0], 2)
+    chaos.judge(verdict, [line("a", 0.1, 0.2), line("a", 0.3, 0.4)], [chaos.Life(0.0, 1.0)], 2)
     assert verdict.wrong
