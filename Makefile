@@ -35,10 +35,8 @@ $(VENV)/.model: $(VENV)/.dev requirements-model.lock
 setup: $(VENV)/.model
 
 lint: $(VENV)/.dev
-	$(BIN)/ruff check .
-	$(BIN)/ruff format --check .
-	$(BIN)/mypy
-	$(BIN)/lint-imports --no-logo
+	@failed=0; for check in "ruff check ." "ruff format --check ." "mypy" "lint-imports --no-logo"; do \
+	echo "$$check"; $(BIN)/$$check || failed=1; done; exit $$failed
 
 # Both are run, whatever the first one says; the tests' own summary comes last.
 test: $(VENV)/.model
