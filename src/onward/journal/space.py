@@ -11,6 +11,8 @@ __all__ = ["FLOOR", "RESERVE", "Space"]
 RESERVE = 32 * 1024 * 1024
 FLOOR = 200 * 1024 * 1024
 """Below this much free space no new call should start."""
+_EVERY = 16
+"""The file system is asked once in so many times while there is plenty: between two looks little can be written."""
 
 
 class Space:
@@ -19,6 +21,8 @@ class Space:
     def __init__(self, folder: Path) -> None:
         self._folder, self._reserve = folder, folder / "reserve"
         self._short = False
+        self._asked = 0
+        self._plenty = False
 
     def free(self) -> int:
         """Bytes that a user may still write there."""
@@ -30,7 +34,12 @@ class Space:
         """Whether room is short: below the floor, or no room was made since a write found the disk full."""
         if self._short and not self.keep():
             return True
-        return self.free() < FLOOR
+        self._asked += 1
+        if not self._plenty or self._asked % _EVERY == 0:
+            free = self.free()
+            self._plenty = free > 16 * FLOOR
+            return free < FLOOR
+        return False
 
     def keep(self) -> bool:
         """Have the reserve, if as much again stays free beside it. Whether it is there."""
