@@ -128,6 +128,8 @@ def test_a_time_limit_holds_over_a_crash_and_resume_goes_on_with_the_remainder(h
     assert clock.ticks() - before == pytest.approx(10, abs=0.1), "20 of 30 seconds were noted before the crash"
     with house.opened(folder) as run:
         assert summary(run).solvers["m"].timeout == 1
+        assert run.in_doubt() == (0, 0.0), "a call that its trial's own limit cut short is not sent again"
+        assert summary(run).doubt > 0, "but it stays counted"
 
 
 # ---------------------------------------------------------------- exit codes

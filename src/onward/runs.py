@@ -1,6 +1,6 @@
 """A run is a folder. Opening, naming, reading what it wants and what it has; nothing here writes.
 
-    runs/nightly-3f9a1c/journal.db
+runs/nightly-3f9a1c/journal.db
 """
 
 from __future__ import annotations
@@ -124,6 +124,8 @@ class Run:
         for seq, row in self.journal.rows("", kinds=("intent", "result")):
             if row.kind == "result":
                 found.pop(row.key, None)
+                if found and row.outcome != "error":  # a call that its trial's own limit cut short is not sent again
+                    found = {key: usd for key, usd in found.items() if not Key(row.key).covers(key)}
             elif row.tokens is not None and seq > self.voids.since(row.key):
                 found[row.key] = row.usd or 0.0
         return len(found), sum(found.values())

@@ -50,7 +50,7 @@ def place() -> Iterator[Path]:
 
 def made(place: Path, tasks: int, concurrency: int) -> tuple[House, Path]:
     """An experiment and its run, planned and not begun."""
-    house = House(place, spec={**SPEC, "name": f"exp{tasks}", "limits": {"concurrency": concurrency}})
+    house = House(place, spec={**SPEC, "name": f"exp{tasks}x{concurrency}", "limits": {"concurrency": concurrency}})
     house.tasks = house.tasks[:tasks]
     house.run(max_new=0)
     with house.opened(house.spec["name"]) as run:
@@ -69,12 +69,12 @@ def recorded(folder: Path) -> tuple[Counter[str], int]:
 
 
 @pytest.mark.parametrize("late", [False, True], ids=["before the commit", "after it"])
-@pytest.mark.parametrize(("tasks", "concurrency"), [(1, 1), (2, 8)])
+@pytest.mark.parametrize(("tasks", "concurrency"), [(1, 1), (1, 8)])
 def test_a_completed_call_is_never_sent_again_whatever_append_dies(
     place: Path, tasks: int, concurrency: int, late: bool
 ) -> None:
     house, planned = made(place, tasks, concurrency)
-    whole = place / f"whole-{tasks}-{late}"
+    whole = place / f"whole-{concurrency}-{late}"
     shutil.copytree(planned, whole)
     counting: list[CrashingJournal] = []
     house.model = calm = Oracle(faults=5)
@@ -86,7 +86,7 @@ def test_a_completed_call_is_never_sent_again_whatever_append_dies(
     assert appends > 30 * tasks
 
     for n in range(1, appends + 1):
-        folder = place / f"crash-{tasks}-{late}-{n}"
+        folder = place / f"crash-{n}"
         shutil.copytree(planned, folder)
         house.model = oracle = Oracle(faults=5)
         with pytest.raises(Crash):
