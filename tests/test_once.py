@@ -232,11 +232,12 @@ def test_an_exception_that_quotes_half_a_character_is_recorded_all_the_same() ->
     assert bench.results() == {KEY: ["failed"]}
 
 
+TRICKY_NAMES = ["$text", "$plain", "$chain", "$blob", "$json", "messages", "input", "n", "x"]
 TRICKY = st.recursive(
     st.none() | st.booleans() | st.integers(-(2**60), 2**60) | st.floats(allow_nan=False, allow_infinity=False)
     | st.text(max_size=20) | st.text(min_size=250, max_size=270),
     lambda inner: st.lists(inner, max_size=10)
-    | st.dictionaries(st.sampled_from(["$text", "$plain", "$chain", "$blob", "$json", "messages", "input", "n", "x"]), inner),
+    | st.dictionaries(st.sampled_from(TRICKY_NAMES), inner),
     max_leaves=25,
 )  # fmt: skip
 
