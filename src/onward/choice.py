@@ -55,14 +55,20 @@ async def choose(made: Wanted, again: Callable[[int], Wanted], settings: Setting
     if flags.new:
         return Choice(await lineage.create(store, made, SystemClock(), replicate=replicate), extends=False)
     parents = parents_of(made, settings)
-    only = None
-    most = max((sum(1 for _ in parent.plan.task_ids()) for parent in parents), default=0)
-    if flags.limit is not None and made.count < min(most, made.total):
-        # A derived run's plan is its parent's whole plan; the limit narrows only what is done now.
-        only = {task for chunk in made.chunks for task in chunk.ids}.__contains__
-        made = again(most)
-    takeovers = await taken_over(made, parents, watch, always=bool(flags.parents))
-    place = await lineage.create(store, made, SystemClock(), replicate=replicate, takeovers=takeovers)
+    try:
+        only = None
+        # A derived run's plan is its parent's whole plan; a limit narrows only what is done now. (Other filters or
+        # another source make another list: there the limit says how much of it is wanted.)
+        alike = [parent for parent in parents if parent.facts["order"] == made.order]
+        most = max((sum(1 for _ in parent.plan.task_ids()) for parent in alike), default=0)
+        if flags.limit is not None and made.count < most:
+            only = {task for chunk in made.chunks for task in chunk.ids}.__contains__
+            made = again(most)
+        takeovers = await taken_over(made, parents, watch, always=bool(flags.parents))
+        place = await lineage.create(store, made, SystemClock(), replicate=replicate, takeovers=takeovers)
+    finally:
+        for parent in parents:
+            parent.close()
     return Choice(place, only, extends=False)
 
 

@@ -30,6 +30,7 @@ from onward.tasks import Task
 
 __all__ = ["Wanted", "create", "existing", "extend", "newest_of", "wanted"]
 
+_DAY = 86400.0
 _CHUNK = 256
 """Tasks per stored chunk: what is read to run one owed task, and held in memory while its neighbours run."""
 
@@ -169,7 +170,7 @@ async def create(
         "solvers": list(made.plan.solvers), "trials": made.plan.trials, "shape": made.plan.shape.to_json(),
         "chunks": _chunk_data(made.chunks), "files": {name: BlobRef(name) for name in made.files}, **(notes or {}),
     }  # fmt: skip
-    making = _place_to_make(store, id_)
+    making = _place_to_make(store, id_, clock.now())
     journal = SqliteJournal(making, create=True)
     try:
         lease.claim(journal, clock)
@@ -185,11 +186,13 @@ async def create(
     return _place(store, making, spec.name, id_)
 
 
-def _place_to_make(store: Path, id_: str) -> Path:
-    """A folder beside the run's place, empty: what a killed process of this pid left in it is nobody's."""
+def _place_to_make(store: Path, id_: str, now: float) -> Path:
+    """A folder beside the run's place, empty. What killed processes left half made a day ago is removed."""
     store.mkdir(parents=True, exist_ok=True)
     making = store / f".making-{id_[:12]}-{os.getpid()}"
-    shutil.rmtree(making, ignore_errors=True)
+    for left in store.glob(".making-*"):
+        if left == making or now - left.stat().st_mtime > _DAY:
+            shutil.rmtree(left, ignore_errors=True)
     return making
 
 
