@@ -14,8 +14,9 @@ from collections.abc import Callable, Coroutine, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
-from onward import lineage, views
+from onward import lease, lineage, views
 from onward.choice import choose, derive
+from onward.clock import SystemClock
 from onward.config import Settings
 from onward.drive import Ending, Invocation, drive, gateway_of
 from onward.errors import Drifted, NotThere, OnwardError, UsageError
@@ -158,11 +159,14 @@ def latest_unfinished(settings: Settings, watch: Watch) -> Path:
         except OnwardError:
             continue
         settled = sum(1 for standing in run.standings(settings.flags.until).values() if standing == "settled")
-        held = run.journal.holder()
+        held = lease.driver(run.journal, SystemClock())
         owed = len(run.plan) - settled
         run.close()
         if owed:
-            watch.say(f"resuming {folder.name}, the latest unfinished run" + (" (in use?)" if held else ""))
+            watch.say(
+                f"resuming {folder.name}, the latest unfinished run"
+                + (", which another process drives" if held else "")
+            )
             return folder
     raise NotThere(f"nothing to resume: every run in {settings.store} is complete")
 

@@ -33,9 +33,10 @@ _GRACE = 0.25
 _SPEC = """\
 name: demo
 tasks: {{path: arithmetic, size: {size}}}
+select: {select}
 solver:
   model: {model}
-  prompt: "{{input}} Answer with the number alone."
+  prompt: "Question: {{input}}\\nAnswer with one number.\\nAnswer:"
   temperature: 0
   max_tokens: {tokens}
 parse: last_number
@@ -84,14 +85,16 @@ def demo(voice: Voice, given: Mapping[str, Any]) -> int:
 
         LocalModel().check("smollm2")
         (folder / ".env").write_text(f"ONWARD_LOCAL_LOG={log}\n")
-        (folder / "demo.yaml").write_text(_SPEC.format(size=24, model="local/smollm2", tokens=24, width=4, more=""))
+        (folder / "demo.yaml").write_text(
+            _SPEC.format(size=72, select="{level: [1]}", model="local/smollm2", tokens=24, width=4, more="")
+        )
         console.print(
             "[b]A real model on this machine[/b], SmolLM2-135M. Its server writes down every request it answers.\n"
         )
         return _Story(console, folder, log, half=11).told()
     with _provider(log) as url:
         more = _SCRIPTED.format(url=url)
-        spec = _SPEC.format(size=60, model="scripted/teacher", tokens=24, width=6, more=more)
+        spec = _SPEC.format(size=60, select="{}", model="scripted/teacher", tokens=24, width=6, more=more)
         (folder / "demo.yaml").write_text(spec)
         console.print(f"[b]A provider at {url}[/b]. It writes down every answer that it bills.\n")
         return _Story(console, folder, log, half=28).told()
@@ -106,7 +109,7 @@ class _Story:
     def told(self) -> int:
         """Tell it. 0 if nothing was paid for twice."""
         killed = self._killed()
-        self.console.print("  [red b]kill -9[/red b]  half-way, with calls in flight. Nothing was saved on purpose.\n")
+        self.console.print("  [red b]kill -9[/red b]  half-way. Nothing was saved on purpose.\n")
         code = self._to_the_end()
         if code != 0:
             raise OnwardError(f"the resume ended with exit code {code}; its files are in {self.folder}")
@@ -190,11 +193,14 @@ async def _serve(log: str) -> None:
     from onward.tasks.arithmetic import ArithmeticSource
     from onward.testing import ProviderServer, Request
 
-    targets = {str(task.input): task.target for task in ArithmeticSource(size=200).tasks()}
+    known = [
+        ([str(task.input), *(file.read().decode() for file in task.files)], task.target)
+        for task in ArithmeticSource(size=200).tasks()
+    ]
 
     def answer(request: Request) -> str:
         text = request.text
-        target = next((value for question, value in targets.items() if text.startswith(question)), 0)
+        target = next((value for parts, value in known if all(part in text for part in parts)), 0)
         return f"The answer is {target if int(request.digest[:2], 16) < 200 else target + 1}."
 
     async with ProviderServer(answer, log=log, latency=0.25) as server:

@@ -183,7 +183,7 @@ class Board:
         bar = ProgressBar(
             total=max(1, progress.total), completed=progress.done, width=min(40, self._console.width // 3)
         )
-        return Group(Table.grid(padding=(0, 1)), _beside(bar, Text(status(progress, rate))))
+        return _beside(bar, Text(status(progress, rate)))
 
     def _line(self, text: str, style: str) -> None:
         self._console.print(Text(text, style=style), highlight=False)

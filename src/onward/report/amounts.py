@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from datetime import datetime
 from typing import Any
 
@@ -13,7 +14,8 @@ def money(usd: float) -> str:
     """`$0.41`; what is less than a cent keeps two figures, so that it is not shown as nothing."""
     if usd == 0 or abs(usd) >= 0.01:
         return f"${usd:,.2f}"
-    return f"${usd:.2g}" if abs(usd) >= 0.0001 else f"${usd:.0e}"
+    places = 1 - math.floor(math.log10(abs(usd)))
+    return f"${usd:.{min(places, 9)}f}"
 
 
 def count(number: int, noun: str, plural: str = "") -> str:
