@@ -34,8 +34,11 @@ class Choice:
     """Whether tasks that are wanted beyond what is recorded are added: `--resume` without a limit only finishes."""
 
 
-async def choose(made: Wanted, again: Callable[[int], Wanted], settings: Settings, watch: Watch) -> Choice:
-    """The run that `onward run` means, made if need be. `again` reads the same tasks with another limit.
+async def choose(
+    made: Wanted, again: Callable[[int], Wanted], check: Callable[[], None], settings: Settings, watch: Watch
+) -> Choice:
+    """The run that `onward run` means, made if need be. `again` reads the same tasks with another limit; `check`
+    raises where its models cannot be asked, before a folder is made in vain.
 
     Raises UsageError where it exists and must not, NotThere for a parent that does not.
     """
@@ -53,6 +56,7 @@ async def choose(made: Wanted, again: Callable[[int], Wanted], settings: Setting
     if flags.new and standing is not None:
         replicate += 1
     if flags.new:
+        check()
         return Choice(await lineage.create(store, made, SystemClock(), replicate=replicate), extends=False)
     parents = parents_of(made, settings)
     try:
@@ -65,6 +69,8 @@ async def choose(made: Wanted, again: Callable[[int], Wanted], settings: Setting
             only = {task for chunk in made.chunks for task in chunk.ids}.__contains__
             made = again(most)
         takeovers = await taken_over(made, parents, watch, always=bool(flags.parents))
+        if not takeovers:
+            check()
         place = await lineage.create(store, made, SystemClock(), replicate=replicate, takeovers=takeovers)
     finally:
         for parent in parents:
@@ -162,8 +168,9 @@ async def taken_over(made: Wanted, parents: list[Run], watch: Watch, *, always: 
         takeover = await survey(parent, made.assembled, plan, fresh)
         taken |= set(plan.task_ids())
         if takeover.seqs or always:
-            watch.say(told(takeover))
             found.append(takeover)
+    for takeover in found:
+        watch.say(told(takeover, made.count - len(taken) if takeover is found[-1] else 0))
     return found
 
 

@@ -68,11 +68,22 @@ async def run_async(
     """See `run`."""
     assembled = assemble(spec, folder)
     made = read_wanted(assembled, folder, settings, source, settings.flags.limit)
-    chosen = await choose(made, lambda limit: read_wanted(assembled, folder, settings, source, limit), settings, watch)
+    chosen = await choose(
+        made, lambda limit: read_wanted(assembled, folder, settings, source, limit),
+        lambda: _askable(assembled, settings, models), settings, watch,
+    )  # fmt: skip
     voiding = _everything if chosen.rerun else None
     prelude = _extending(made, voiding, watch) if chosen.extends else voiding
     del made  # its tasks are in the run now; a hundred thousand of them need not be here too
     return await _go(chosen.folder, assembled, settings, watch, "run", models, chosen.only, prelude)
+
+
+def _askable(assembled: Assembled, settings: Settings, models: Mapping[str, Any] | None) -> None:
+    """Raise UsageError where a model that is named cannot be asked: no such provider, no key."""
+    gateway, spec = gateway_of(assembled, settings, models), assembled.spec
+    named = [solver.model for solver in spec.solvers if solver.model and not solver.recorded]
+    for model in [*named, *(judge.model for judge in spec.judges)]:
+        gateway.prepare(model, [{"role": "user", "content": ""}], {})
 
 
 def read_wanted(assembled: Assembled, folder: Path, settings: Settings, source: Any, limit: int | None) -> Wanted:

@@ -234,13 +234,15 @@ def _voids_of(run: Run, trials: set[str]) -> Iterator[list[str]]:
             yield prefixes
 
 
-def told(takeover: Takeover) -> str:
+def told(takeover: Takeover, beyond: int = 0) -> str:
+    """A takeover in a line; `beyond` is how many tasks are wanted that no parent has."""
     kept, owed = takeover.kept, takeover.owed
-    answers = kept.get("generate", 0)
-    words = [f"takes over {answers} answers from {takeover.parent.name}"]
+    words = [f"takes over {kept.get('generate', 0)} answers from {takeover.parent.name}"]
     for (stage, why), count in sorted(owed.items()):
         words.append(f"owes {count} {_PLURALS[stage]}: {why}")
-    if not any(stage in ("generate", "judge") for stage, _ in owed):
+    if beyond:
+        words.append(f"{beyond} new tasks")
+    elif not any(stage in ("generate", "judge") for stage, _ in owed):
         words.append("0 calls")
     return " · ".join(words)
 
@@ -252,9 +254,3 @@ _PLURALS = {
     "score": "scores",
     "judge": "judgements",
 }
-
-
-def _plural(stage: str) -> str:
-    return {"generate": "answers", "reduce": "reductions", "parse": "parses", "score": "scores", "judge": "judgements"}[
-        stage
-    ]
