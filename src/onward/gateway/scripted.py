@@ -206,6 +206,10 @@ class ProviderServer:
             ready.set()
         loop.run_forever()
         loop.run_until_complete(self.__aexit__())
+        left = asyncio.all_tasks(loop)  # requests that were left hanging
+        for task in left:
+            task.cancel()
+        loop.run_until_complete(asyncio.gather(*left, return_exceptions=True))
         loop.close()
 
     def __exit__(self, *_: object) -> None:
