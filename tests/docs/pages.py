@@ -1,6 +1,6 @@
 """The documentation as data: pages, code blocks, links; and the tables that are made from the code.
 
-    python -m tests.docs.pages        writes the made parts of docs/reference anew
+`python -m tests.docs.pages` writes the made parts of docs/reference anew.
 """
 
 from __future__ import annotations

@@ -17,8 +17,9 @@ def test_every_test_that_is_named_exists():
     files = sorted({name.partition("::")[0] for name in _named()})
     gone = [file for file in files if not (pages.ROOT / file).is_file()]
     assert not gone
+    words = ["--collect-only", "-q", "-p", "no:cacheprovider", "-o", "addopts=--import-mode=importlib"]
     done = subprocess.run(
-        [sys.executable, "-m", "pytest", "--collect-only", "-q", "-p", "no:cacheprovider", "-o", "addopts=--import-mode=importlib", *files],
+        [sys.executable, "-m", "pytest", *words, *files],
         cwd=pages.ROOT, text=True, capture_output=True, check=False,
     )  # fmt: skip
     known = {line.partition("[")[0] for line in done.stdout.splitlines() if "::" in line}

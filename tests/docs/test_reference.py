@@ -1,4 +1,4 @@
-"""The reference cannot go stale: what is made is made anew and compared; what is written is checked against the code."""
+"""The reference cannot go stale: what is made is made anew, what is written is checked against the code."""
 
 from __future__ import annotations
 
@@ -6,12 +6,12 @@ import re
 from pathlib import Path
 
 import pytest
+from tests.docs import pages
 
 import onward
 from onward import errors
 from onward.experiment import JudgeSpec, LimitsSpec, ProviderSpec, SolverSpec, Spec
 from onward.tasks.source import Columns
-from tests.docs import pages
 
 REFERENCE = pages.DOCS / "reference"
 
@@ -104,7 +104,11 @@ def test_the_journals_format_is_described():
     entries = re.search(r"CREATE TABLE entries \((.*?)\)", statements, re.DOTALL)
     assert entries
     columns = {part.split()[0] for part in entries[1].split(",")}
-    named = {name for row in re.findall(r"^\| (`\w+`(?:, `\w+`)*) \|", text, re.MULTILINE) for name in re.findall(r"\w+", row)}
+    named = {
+        name
+        for row in re.findall(r"^\| (`\w+`(?:, `\w+`)*) \|", text, re.MULTILINE)
+        for name in re.findall(r"\w+", row)
+    }
     assert tables | columns | {"plan", "intent", "result", "served", "void"} <= named
 
 

@@ -17,9 +17,9 @@ import sys
 from pathlib import Path
 
 import pytest
+from tests.docs import pages
 
 from onward.testing import ProviderServer
-from tests.docs import pages
 
 RUNNABLE = sorted([*(pages.DOCS / "tutorial").glob("*.md"), *(pages.DOCS / "how-to").glob("*.md")])
 _KEPT_OUT = ("_KEY", "_TOKEN", "_BASE_URL")
