@@ -167,7 +167,7 @@ async def _driven(invocation: Invocation, journal: Journal, dead: Any) -> Ending
     if doubt and flags.in_doubt == "stop":
         why = f"{doubt} calls are in doubt (at most ${doubt_usd:.2f}): --in-doubt resend asks them again"
         return shared.ending(3, why)
-    runner = Runner(recorder, window=2 * limits.concurrency + 12, max_errors=limits.max_errors)
+    runner = Runner(recorder, window=4 * limits.concurrency + 24, max_errors=limits.max_errors)
     with _Signals(runner, invocation.watch):
         await runner.run(shared.work())
     return shared.ending(None, runner.outcome.stopped or _first(gate.stopped_providers), runner.outcome.reasons)
