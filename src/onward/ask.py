@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
-__all__ = ["Answer", "Ask", "Call", "Message", "Usage"]
+__all__ = ["Answer", "Ask", "Call", "Message", "Reply", "Usage"]
 
 Message = Mapping[str, Any]
 """`{"role": "system"|"user"|"assistant"|"tool", "content": text or parts}`, the common form of all protocols here."""
@@ -78,6 +78,14 @@ class Answer:
     def from_json(cls, value: Mapping[str, Any]) -> Answer:
         """The inverse of `to_json`."""
         return cls(**{**value, "usage": Usage(**value.get("usage", {}))})
+
+
+class Reply(NamedTuple):
+    """What came back for a call, as the engine records it: any JSON value, and what it was billed."""
+
+    value: Any
+    usd: float | None = None
+    tokens: int = 0
 
 
 class Ask(Protocol):

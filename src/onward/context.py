@@ -14,10 +14,10 @@ from dataclasses import dataclass, field
 from threading import Thread
 from typing import Any, Self
 
-from onward.ask import Answer, Ask, Call, Message, Usage
+from onward.ask import Answer, Ask, Call, Message, Reply, Usage
 from onward.clock import Clock
 from onward.entry import Outcome
-from onward.errors import BudgetReached, Refused, StepTimeout, Stopping
+from onward.errors import BudgetReached, CallRejected, Refused, StepTimeout, Stopping
 from onward.fingerprint import Fingerprint, digest_of
 from onward.history import History
 from onward.keys import Key
@@ -239,7 +239,8 @@ class Context:
         try:
             if self.meter is not None:
                 self.meter.check()
-            answer = await world.recorder.call(self.history, step, call, lambda: world.ask.send(call, listen))
+            value = await world.recorder.call(self.history, step, call, lambda: _asked(world.ask, call, listen))
+            answer = Answer.from_json(value)
             if self.meter is not None:
                 self.meter.spent(answer.usage.total)
         except _ENDS as error:
@@ -310,6 +311,17 @@ class BlockingContext:
         self._closed = True
         for future in list(self._pending):
             future.cancel()
+
+
+async def _asked(ask: Ask, call: Call, listen: Callable[[str], None] | None) -> Reply:
+    """Send a call. Raises CallRejected for an answer with half a character: it cannot be recorded, nor asked better."""
+    answer = await ask.send(call, listen)
+    if not answer.text.isascii():
+        try:
+            answer.text.encode()
+        except UnicodeEncodeError:
+            raise CallRejected("the answer is not text: it holds half a character", provider=call.provider) from None
+    return Reply(answer.to_json(), answer.usd, answer.usage.total)
 
 
 async def in_thread(body: Callable[..., Any], *arguments: Any) -> Any:

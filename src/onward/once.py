@@ -18,13 +18,12 @@ from dataclasses import dataclass
 from itertools import chain
 from typing import Any, NamedTuple, Protocol
 
-from onward.ask import Answer, Call
+from onward.ask import Call, Reply
 from onward.clock import Clock, iso
 from onward.entry import Entry, Outcome, Row, pack, unpack
 from onward.errors import (
     BudgetReached,
     CallError,
-    CallRejected,
     CallTransient,
     OnwardError,
     ProviderStopped,
@@ -154,11 +153,11 @@ class Recorder:
             return self._recall(kept)
         return await self._run(history, step)
 
-    async def call(self, history: History, step: Step, call: Call, send: Callable[[], Awaitable[Answer]]) -> Answer:
+    async def call(self, history: History, step: Step, call: Call, send: Callable[[], Awaitable[Reply]]) -> Any:
         """`once` for a leaf that costs money: permitted, intended, sent, and tried again within bounds."""
         kept = history.newest(step.key)
         if kept is not None and kept.row.fingerprint == step.fingerprint.digest and kept.row.outcome != "error":
-            return Answer.from_json(self._recall(kept))
+            return self._recall(kept)
         return await self._send(history, step, call, send)
 
     def _recall(self, kept: Stored) -> Any:
@@ -209,7 +208,7 @@ class Recorder:
 
     # leaves
 
-    async def _send(self, history: History, step: Step, call: Call, send: Callable[[], Awaitable[Answer]]) -> Answer:
+    async def _send(self, history: History, step: Step, call: Call, send: Callable[[], Awaitable[Reply]]) -> Any:
         failures = 0
         while True:
             if self.journal.low:
@@ -223,10 +222,9 @@ class Recorder:
             try:
                 await self._intent(history, step, call, attempt)
                 with step.timer.sending() if step.timer else _UNTIMED:
-                    answer = await _answered(send, call)
-                usd, tokens = answer.usd, answer.usage.total
-                await self._result(history, step, attempt, "ok", {"value": answer.to_json()}, usd=usd, tokens=tokens)
-                return answer
+                    value, usd, tokens = await _replied(send, call)
+                await self._result(history, step, attempt, "ok", {"value": value}, usd=usd, tokens=tokens)
+                return value
             except CallError as error:
                 trouble = error
                 usd, tokens = (call.usd, call.tokens) if error.sent_whole else (None, None)
@@ -330,17 +328,14 @@ class Recorder:
                 listener(event)
 
 
-async def _answered(send: Callable[[], Awaitable[Answer]], call: Call) -> Answer:
+async def _replied(send: Callable[[], Awaitable[Reply]], call: Call) -> Reply:
     try:
-        answer = await send()
+        return await send()
     except (CallError, OnwardError):
         raise
     except Exception as error:
         # A model that runs in this process can raise anything; it is the provider's trouble all the same.
         raise CallTransient(f"{type(error).__name__}: {error}", provider=call.provider) from error
-    if not answer.text.isascii() and _text(answer.text) != answer.text:
-        raise CallRejected("the answer is not text: it holds half a character", provider=call.provider)
-    return answer
 
 
 def _outcome_of(error: Exception, own: Outcome) -> Outcome | None:

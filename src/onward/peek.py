@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from typing import Any
 
-from onward.ask import Answer, Call
+from onward.ask import Call, Reply
 from onward.clock import Clock
 from onward.entry import unpack
 from onward.history import History
@@ -30,7 +30,7 @@ class Peek(Recorder):
     async def _run(self, history: History, step: Step) -> Any:
         raise self._missing(history, step)
 
-    async def _send(self, history: History, step: Step, call: Call, send: Callable[[], Awaitable[Answer]]) -> Answer:
+    async def _send(self, history: History, step: Step, call: Call, send: Callable[[], Awaitable[Reply]]) -> Any:
         raise self._missing(history, step)
 
     def _missing(self, history: History, step: Step) -> Missing:
