@@ -29,6 +29,7 @@ from onward.experiment import Assembled, SolverSpec, Spec, assemble
 from onward.fingerprint import digest_of
 from onward.formats.answers import Fields, Recorded, read_answers
 from onward.journal import Salvaged, SqliteJournal, salvage
+from onward.journal.place import sync_names
 from onward.keys import Key
 from onward.lineage import Wanted
 from onward.plan import seed_of
@@ -214,6 +215,7 @@ def recover(damaged: Path, target: Path, clock: Clock | None = None) -> Recovere
         if not found.recovered:
             raise Damaged(f"nothing in {damaged} can be read any more; nothing was written")
         making.rename(target)
+        sync_names(target.parent)
     finally:
         shutil.rmtree(making, ignore_errors=True)
     return Recovered(target, found.recovered, found.lost, found.unproven, _usable(target))

@@ -21,6 +21,7 @@ from onward.entry import BlobRef, Row, blob_digest
 from onward.errors import Drifted, OnwardError
 from onward.experiment import Assembled, frozen
 from onward.journal import SqliteJournal
+from onward.journal.place import make_folder, sync_names
 from onward.limits import Bounds, Limits
 from onward.once import Recorder
 from onward.plan import Chunk, Plan, order_digest
@@ -188,7 +189,7 @@ async def create(
 
 def _place_to_make(store: Path, id_: str, now: float) -> Path:
     """A folder beside the run's place, empty. What killed processes left half made a day ago is removed."""
-    store.mkdir(parents=True, exist_ok=True)
+    make_folder(store)
     making = store / f".making-{id_[:12]}-{os.getpid()}"
     for left in store.glob(".making-*"):
         if left == making or now - left.stat().st_mtime > _DAY:
@@ -209,6 +210,7 @@ def _place(store: Path, making: Path, name: str, id_: str) -> Path:
                 shutil.rmtree(making, ignore_errors=True)
                 return standing
         else:
+            sync_names(store)  # else a power cut could take the run's name, and with it what was paid for since
             return place
     raise OnwardError(f"no free name for {folder_name(name, id_)} in {store}")
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from onward.errors import UsageError
 from onward.journal.contract import Head
 from onward.journal.database import NAME, belongs, connect, recognise, translated
-from onward.journal.place import make_private
+from onward.journal.place import make_private, sync_names
 
 __all__ = ["copy_to"]
 
@@ -36,6 +36,7 @@ def copy_to(source: Path, target: Path) -> Head:
         make_private(making)
         head = _copied(path, making / NAME)
         making.rename(target)
+        sync_names(target.parent)
     except sqlite3.Error as error:
         raise translated(error, path) from error
     finally:

@@ -13,6 +13,7 @@ from urllib.parse import quote
 
 from onward.errors import Damaged, NotThere
 from onward.journal.pages import image
+from onward.journal.place import sync_names
 from onward.journal.schema import APPLICATION, migrate
 
 __all__ = [
@@ -53,11 +54,7 @@ def make(path: Path) -> None:
             connection.close()
         with suppress(FileExistsError):  # another process was faster: then it is theirs that counts
             os.link(draft, path)
-        folder = os.open(path.parent, os.O_RDONLY | os.O_CLOEXEC)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
+        sync_names(path.parent)
     except sqlite3.Error as error:
         raise translated(error, path) from error
     finally:

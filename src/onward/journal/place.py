@@ -9,7 +9,9 @@ from pathlib import Path
 
 from onward.errors import UsageError
 
-__all__ = ["file_system", "inode_of", "make_private", "refuse_network", "refuse_read_only"]
+__all__ = [
+    "file_system", "inode_of", "make_folder", "make_private", "refuse_network", "refuse_read_only", "sync_names",
+]  # fmt: skip
 
 _NETWORK = frozenset({
     "nfs", "nfs4", "cifs", "smb", "smb2", "smb3", "smbfs", "9p", "afs", "ceph", "glusterfs", "lustre", "gpfs", "beegfs",
@@ -62,8 +64,28 @@ def refuse_read_only(path: Path) -> None:
         )
 
 
+def sync_names(folder: Path) -> None:
+    """Make the names in this folder durable. A file that is synced can still lose its name when the power fails."""
+    try:
+        opened = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    except PermissionError:  # one that we may pass through and not read (somebody else's) cannot be synced by us
+        return
+    try:
+        os.fsync(opened)
+    finally:
+        os.close(opened)
+
+
+def make_folder(folder: Path, mode: int = 0o777) -> None:
+    """Make the folder and those above it, where they are missing; their names are durable."""
+    missing = [one for one in (folder, *folder.parents) if not one.exists()]
+    folder.mkdir(mode=mode, parents=True, exist_ok=True)
+    for made in reversed(missing):
+        sync_names(made.parent)
+
+
 def make_private(folder: Path) -> None:
     """Make the folder, for its user alone."""
-    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    make_folder(folder, 0o700)
     if folder.stat().st_mode & 0o077:
         folder.chmod(0o700)
