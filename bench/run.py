@@ -187,7 +187,8 @@ BENCHES = (
         "kill",
         "kill -9 half-way",
         "200 tasks of 5 sequential calls of 40 ms; SIGKILL when half are answered, then resume. `repaid`: calls "
-        "answered before the kill and asked again. `in_flight` ones cannot be known to anybody.",
+        "completed before the kill and asked again. `in_flight` ones cannot be known to anybody; `landing` "
+        "ones (Onward tells them apart) were answered in the last milliseconds and not durable: nobody had been told.",
         (
             Side("Onward", "own", "bench/onward_kill.py 200 5", 3),
             Side("Inspect AI 0.3.285, eval-retry, defaults", "inspect", "bench/peers/inspect_kill.py 200 5", 3),
