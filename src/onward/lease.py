@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import socket
 import sys
@@ -67,7 +68,10 @@ def described(holder: Holder, now: float) -> str:
 
 
 def claim(journal: Journal, clock: Clock, *, force: bool = False) -> Holder | None:
-    """Take the run's lease; returns the dead holder that was replaced, if any. Raises Held naming a live one."""
+    """Take the run's lease; returns the dead holder that was replaced, if any. Raises Held naming a live one.
+
+    A holder that was stopped (SIGSTOP) amid a commit keeps the file locked: not even `force` can take the run then.
+    """
     me = myself(clock)
     before = journal.holder()
     try:
@@ -78,6 +82,13 @@ def claim(journal: Journal, clock: Clock, *, force: bool = False) -> Holder | No
         raise Held(
             f"this run is being driven by {who}. Watch it with `onward show --follow`, stop it with `onward stop`; "
             "if you are sure that it is gone, add --take-over"
+        ) from None
+    except OSError as error:
+        if error.errno != errno.EBUSY or before is None:
+            raise
+        raise Held(
+            f"{described(before, me.heartbeat)}, has the journal locked and does not let go: it may be stopped amid a "
+            f"commit. Let it go on (kill -CONT {before.pid}) or end it (kill -9 {before.pid})"
         ) from None
     return before
 

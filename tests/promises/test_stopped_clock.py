@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
 import signal
 import sqlite3
 import subprocess
 import threading
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 from tests.cli.console import Shell, ended, until
 
+from onward import lease
+from onward.clock import SystemClock
+from onward.errors import Held
+from onward.journal import Holder, MemoryJournal
 from onward.runs import open_run
 from onward.testing import ProviderServer, Request
 from onward.views import trials
@@ -117,3 +122,17 @@ def test_a_driver_that_slept_through_the_loss_of_its_run_stops_at_its_next_commi
         assert run.journal.holder() is None
     finally:
         run.close()
+
+
+class Locked(MemoryJournal):
+    """What a journal comes to when a process that is stopped amid a commit has its file locked."""
+
+    def claim(self, holder: Holder, *, gone: Callable[[Holder], bool]) -> int:
+        raise OSError(errno.EBUSY, "locked")
+
+
+def test_one_that_is_stopped_amid_a_commit_is_named_and_what_to_do_about_it() -> None:
+    journal = Locked()
+    MemoryJournal.claim(journal, lease.myself(SystemClock()), gone=lambda _: False)
+    with pytest.raises(Held, match=f"kill -CONT {os.getpid()}"):
+        lease.claim(journal, SystemClock(), force=True)
