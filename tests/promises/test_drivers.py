@@ -62,9 +62,7 @@ def ended(process: subprocess.Popen[str]) -> tuple[int, str]:
     return process.returncode, out.strip()
 
 
-def test_a_second_driver_is_refused_and_told_who_holds_the_run(
-    house: House, driver: subprocess.Popen[str]
-) -> None:
+def test_a_second_driver_is_refused_and_told_who_holds_the_run(house: House, driver: subprocess.Popen[str]) -> None:
     for attempt in (house.run, house.resume, lambda: house.redo("exp")):
         with pytest.raises(Held, match=f"process {driver.pid} on .*--take-over") as caught:
             attempt()
