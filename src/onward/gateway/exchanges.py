@@ -1,0 +1,177 @@
+"""An agent's requests and recorded exchanges as matching sees them: computed once, indexed by content. Pure.
+
+A conversation is known by hashes of its beginnings, h_i = H(h_{i-1}, message i): two requests share their first i
+messages where they share h_i. What surrounds it (model, tools, system prompt, sampling) is its envelope.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from hashlib import sha256
+from typing import Any
+
+from onward.fingerprint import canonical
+from onward.gateway.normalisers import GENERIC, Rules, normalised
+from onward.gateway.turns import FORMS
+
+__all__ = ["Exchange", "Recorded", "Request", "hash_of", "link", "request_of", "said_hash"]
+
+Json = Mapping[str, Any]
+
+
+def link(*parts: bytes) -> bytes:
+    """The hash of hashes."""
+    return sha256(b"".join(parts)).digest()[:16]
+
+
+def hash_of(value: Any) -> bytes:
+    """The hash of a JSON value. Raises Refused for what is none."""
+    return link(canonical(value))
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Request:
+    """A request as the match sees it, every piece computed once (see `request_of`)."""
+
+    protocol: str
+    rest: Json = field(repr=False)
+    """The normalised body without its messages, and those."""
+    messages: tuple[Json, ...] = field(repr=False)
+    envelope: bytes
+    kind: bytes
+    """Model and tools."""
+    hashes: tuple[bytes, ...] = field(repr=False)
+    chain: tuple[bytes, ...] = field(repr=False)
+    """h_0 … h_n: the conversation's beginnings, the envelope left out."""
+    runs: tuple[tuple[int, int], ...]
+    """Where the assistant turns are."""
+    whole: bytes
+    skeleton: bytes
+    """The whole, but for what tools answered after the last assistant turn."""
+    replies: bytes
+    """Model, tools and the assistant messages."""
+
+    @property
+    def opening(self) -> bytes:
+        """The conversation before the first assistant turn, with model and tools."""
+        return link(self.kind, self.chain[self.runs[0][0] if self.runs else -1])
+
+    @property
+    def end(self) -> int:
+        """Where the last assistant turn ends; 0 where there is none."""
+        return self.runs[-1][1] if self.runs else 0
+
+    @property
+    def tail(self) -> tuple[bytes, ...]:
+        """Hashes of the messages after the last assistant turn."""
+        return self.hashes[self.end :]
+
+
+def request_of(protocol: str, body: Json, rules: Rules = GENERIC, *, target: str = "") -> Request:
+    """What matching needs of a request body. `target`: what the path says and the body does not (Gemini's model,
+    `count_tokens`), never the host. Raises Refused for what is not JSON."""
+    form = FORMS[protocol]
+    seen = normalised(protocol, body, rules)
+    messages = tuple(form.messages(seen))
+    rest = form.rest(seen)
+    hashes = tuple(hash_of(message) for message in messages)
+    links = [link(protocol.encode())]
+    for one in hashes:
+        links.append(link(links[-1], one))
+    runs = tuple(form.runs(messages))
+    end = runs[-1][1] if runs else 0
+    kind = hash_of([protocol, target, form.model(seen), form.tools(seen)])
+    envelope = link(kind, hash_of({name: value for name, value in rest.items() if name != "tools"}))
+    bare = (hash_of(shape) if (shape := form.skeleton(one)) is not one else known
+            for one, known in zip(messages[end:], hashes[end:], strict=True))  # fmt: skip
+    return Request(
+        protocol, rest, messages, envelope, kind, hashes, tuple(links), runs,
+        whole=link(envelope, links[-1]),
+        skeleton=link(b"skeleton", envelope, links[end], *bare),
+        replies=link(b"replies", kind, *(one for start, stop in runs for one in hashes[start:stop])),
+    )  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Exchange:
+    """A recorded exchange. `said` is a hash of what was answered, empty where nothing was."""
+
+    key: str
+    request: Request
+    said: bytes = b""
+    delivered: bool = True
+    """Whether some client saw the answer's end."""
+    complete: bool = True
+    """Whether there is an answer. One that is in doubt is never served, but known: its equal is the cut."""
+    parent_changed: bool = False
+    """Whether the parent's fingerprint changed since: then only the exact level serves it."""
+
+    @classmethod
+    def of(cls, key: str, request: Request, turn: Sequence[Json], **flags: bool) -> Exchange:
+        """The exchange of a request and the assistant turn (see `turns`) that its answer adds."""
+        return cls(key, request, said_hash(request.protocol, turn), **flags)
+
+
+def said_hash(protocol: str, turn: Sequence[Json]) -> bytes:
+    """What an assistant turn comes to, as a hash; empty where it says nothing."""
+    said = FORMS[protocol].said(turn)
+    return hash_of([said.text, said.calls]) if said else b""
+
+
+class Recorded(Sequence[Exchange]):
+    """The exchanges recorded under one trial, in the order in which they were sent, indexed by content.
+
+    A call that went live joins by `add` once it is recorded. Equal messages are shared between all requests.
+    """
+
+    def __init__(self, exchanges: Iterable[Exchange] = ()) -> None:
+        self._all: list[Exchange] = []
+        self.named: dict[str, Exchange] = {}
+        self._shared: dict[Any, Any] = {}
+        self.whole: dict[bytes, list[Exchange]] = {}
+        self.skeletons: dict[bytes, list[Exchange]] = {}
+        self.replies: dict[bytes, list[Exchange]] = {}
+        self.after: dict[bytes, list[Exchange]] = {}
+        """By the conversation up to and with an assistant turn, each of them."""
+        self.openings: dict[bytes, list[Exchange]] = {}
+        self.kinds: dict[bytes, list[Exchange]] = {}
+        self.said: dict[bytes, list[Exchange]] = {}
+        for exchange in exchanges:
+            self.add(exchange)
+
+    def __len__(self) -> int:
+        return len(self._all)
+
+    def __getitem__(self, index: Any) -> Any:
+        return self._all[index]
+
+    def add(self, exchange: Exchange) -> Exchange:
+        """Takes an exchange in; the very value that the index holds."""
+        exchange = replace(exchange, request=self._pooled(exchange.request))
+        asked = exchange.request
+        self._all.append(exchange)
+        self.named[exchange.key] = exchange
+        self.whole.setdefault(asked.whole, []).append(exchange)
+        if not exchange.complete:
+            return exchange
+        for _, stop in asked.runs:
+            self.after.setdefault(asked.chain[stop], []).append(exchange)
+        if asked.runs:
+            self.skeletons.setdefault(asked.skeleton, []).append(exchange)
+            self.replies.setdefault(asked.replies, []).append(exchange)
+        self.openings.setdefault(asked.opening, []).append(exchange)
+        self.kinds.setdefault(asked.kind, []).append(exchange)
+        if exchange.said:
+            self.said.setdefault(exchange.said, []).append(exchange)
+        return exchange
+
+    def _pooled(self, asked: Request) -> Request:
+        pool = self._shared
+        return replace(
+            asked,
+            rest=pool.setdefault(("rest", asked.envelope), asked.rest),
+            messages=tuple(map(pool.setdefault, asked.hashes, asked.messages)),
+            hashes=tuple(pool.setdefault(("hash", one), one) for one in asked.hashes),
+            chain=tuple(pool.setdefault(("hash", one), one) for one in asked.chain),
+        )
