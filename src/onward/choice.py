@@ -11,7 +11,7 @@ from typing import Any
 from onward import lineage
 from onward.clock import SystemClock
 from onward.config import Settings
-from onward.errors import OnwardError, UsageError
+from onward.errors import Drifted, OnwardError, UsageError
 from onward.experiment import Assembled
 from onward.lineage import Wanted
 from onward.plan import Plan
@@ -44,7 +44,7 @@ async def choose(
     """
     flags, store = settings.flags, settings.store
     if flags.resume:
-        found = containing(made, store)
+        found = containing(made, store, sized=flags.limit is not None)
         if found is not None:
             return _resumed(found, made, settings, watch)
         watch.say("nothing recorded yet: starting from the beginning")
@@ -60,6 +60,9 @@ async def choose(
         return Choice(await lineage.create(store, made, SystemClock(), replicate=replicate), extends=False)
     parents = parents_of(made, settings)
     try:
+        if flags.strict and parents and not flags.parents:
+            changed = _changed(made, parents[0])
+            raise Drifted(f"{changed} since {parents[0].name}: this would be a derived run (--strict)")
         only = None
         # A derived run's plan is its parent's whole plan; a limit narrows only what is done now. (Other filters or
         # another source make another list: there the limit says how much of it is wanted.)
@@ -76,6 +79,12 @@ async def choose(
         for parent in parents:
             parent.close()
     return Choice(place, only, extends=False)
+
+
+def _changed(made: Wanted, parent: Run) -> str:
+    """Which sections of the identity differ, by name."""
+    here, there = made.identity, parent.facts["identity"]
+    return ", ".join(sorted(name for name in {*here, *there} if here.get(name) != there.get(name))) + " changed"
 
 
 def replicate_of(made: Wanted, store: Path) -> tuple[int, Path | None]:
@@ -101,7 +110,7 @@ def _narrowed(made: Wanted, settings: Settings, folder: Path) -> Callable[[str],
     return wanted_ids.__contains__
 
 
-def containing(made: Wanted, store: Path) -> Path | None:
+def containing(made: Wanted, store: Path, *, sized: bool = True) -> Path | None:
     """The run with exactly these filters, else the newest of this experiment whose filters let in all of these."""
     own = {name: value for name, value in made.identity.items() if name != "tasks"}
     wider: Path | None = None
@@ -115,15 +124,17 @@ def containing(made: Wanted, store: Path) -> Path | None:
         tasks = identity.pop("tasks")
         if identity != own or tasks["source"] != made.identity["tasks"]["source"]:
             continue
-        if _same_draw(selection, made.selection, stated=_seed_stated(made)):
+        if _same_draw(selection, made.selection, stated=_seed_stated(made), sized=sized):
             return folder
         if wider is None and not selection.get("random") and _contains(selection, made.selection):
             wider = folder
     return None if made.selection.get("random") else wider
 
 
-def _same_draw(recorded: Mapping[str, Any], asked: Mapping[str, Any], *, stated: bool) -> bool:
-    """Equal filters; a random draw without a stated seed is any recorded draw of its kind."""
+def _same_draw(recorded: Mapping[str, Any], asked: Mapping[str, Any], *, stated: bool, sized: bool) -> bool:
+    """Equal filters; a random draw whose seed or size is not stated is any recorded draw of its kind."""
+    if asked.get("random") and recorded.get("random") and not sized:
+        asked = {**asked, "draw": recorded.get("draw")}
     if asked.get("random") and not stated:
         return {**recorded, "seed": 0} == {**asked, "seed": 0}
     return dict(recorded) == dict(asked)
@@ -139,7 +150,8 @@ def _contains(recorded: Mapping[str, Any], asked: Mapping[str, Any]) -> bool:
 
 def _resumed(folder: Path, made: Wanted, settings: Settings, watch: Watch) -> Choice:
     run = open_run(folder)
-    same = _same_draw(run.facts["selection"], made.selection, stated=_seed_stated(made))
+    sized = settings.flags.limit is not None
+    same = _same_draw(run.facts["selection"], made.selection, stated=_seed_stated(made), sized=sized)
     recorded = len(list(run.plan.task_ids()))
     run.close()
     watch.say(f"resuming {folder.name}" + ("" if same else ", narrowed to the filters given"))

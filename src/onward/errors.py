@@ -123,12 +123,15 @@ class CallError(OnwardError):
 
     outcome = "error"
 
-    def __init__(self, reason: str, *, provider: str = "", status: int = 0, retry_after: float | None = None) -> None:
+    def __init__(
+        self, reason: str, *, provider: str = "", status: int = 0, retry_after: float | None = None,
+        sent_whole: bool = False,
+    ) -> None:  # fmt: skip
         super().__init__(f"{provider}: {reason}" if provider else reason)
         self.reason, self.provider, self.status = reason, provider, status
         self.retry_after = retry_after
         """Seconds the provider asked us to wait, where it did."""
-        self.sent_whole = False
+        self.sent_whole = sent_whole
         """Whether the request left whole and no refusal came back: it may have been billed, so it is charged."""
         self.recorded = False
         """Whether the journal holds this very failure as the result of a call."""

@@ -123,7 +123,7 @@ async def _of_run(spec: Spec, folder: Path, settings: Settings) -> Forecast:
     assembled = assemble(spec, folder)
     made = launch.read_wanted(assembled, folder, settings, None, settings.flags.limit)
     flags, store = settings.flags, settings.store
-    containing = choice.containing(made, store) if flags.resume else None
+    containing = choice.containing(made, store, sized=flags.limit is not None) if flags.resume else None
     replicate, exact = choice.replicate_of(made, store)
     place = containing or (None if flags.new else exact)
     if place is None:
@@ -262,13 +262,13 @@ async def _fresh(made: Wanted, settings: Settings, name: str) -> Forecast:
             surveyed |= theirs & wanted
         extra = len(wanted - surveyed) * len(made.plan.solvers) * made.plan.trials
         rows = _owed(owed, flags.until)
-        todo = extra + sum(one.count for one in rows)
+        todo = extra + sum(takeover.unfinished for takeover in takeovers)
         parents = [takeover.parent for takeover in takeovers]
         tasks = (task for _, task in choice.by_id(made).values())
         pairs = ((solver, task) for task in tasks for solver in made.plan.solvers)
         now = min(todo, flags.max_new * len(made.plan.solvers)) if flags.max_new is not None else todo
         cost = await _cost(_Work(made.assembled, ask, settings, parents, rows, extra, todo, now), pairs)
-        new = extra + sum(one.count for one in rows if one.why == "new")
+        new = extra + sum(takeover.fresh for takeover in takeovers)
         return Forecast(
             name, False, len(made.plan), max(0, len(made.plan) - todo), now, dict(kept), rows, new, gone,
             tuple(parent.name for parent in parents), 0, 0.0, *cost, tuple(watch.lines),

@@ -160,6 +160,20 @@ class Recorder:
             return self._recall(kept)
         return await self._send(history, step, call, send)
 
+    async def served(self, history: History, key: Key, data: Mapping[str, Any]) -> Any:
+        """The recorded value of an exchange that is given again to an agent whose body runs again, which is noted.
+
+        `data`: digest of the live request, match level, first difference. Raises LookupError where there is no value.
+        """
+        kept = history.newest(key)
+        if kept is None or kept.row.outcome != "ok":
+            raise LookupError(f"{key} has no recorded value")
+        value = self._recall(kept)
+        generation = history.generation(key)
+        entry = Entry("served", key, self._at(), data, attempt=kept.row.attempt, generation=generation)
+        await self._append([entry], None)
+        return value
+
     def _recall(self, kept: Stored) -> Any:
         entry = unpack(kept.row, self.journal.blob, seq=kept.seq)
         self._tell("step.reused", entry.key, kept.row.outcome or "", entry.usd, entry.tokens)
@@ -253,7 +267,8 @@ class Recorder:
             raise StepFailed(str(error), key=step.key, kind=type(error).__name__) from error
         pause = self.retry.wait(failures, error.retry_after, random.random())
         if pause is None:
-            raise StepOwed(f"{error} ({failures} attempts)", key=step.key, kind=type(error).__name__) from error
+            after = f"({failures} attempt{'s' if failures > 1 else ''})"
+            raise StepOwed(f"{error} {after}", key=step.key, kind=type(error).__name__) from error
         self._tell("step.retried", step.key, "error", None, None, {**_described(error), "wait": round(pause, 1)})
         if error.retry_after:
             return
@@ -358,6 +373,8 @@ def _outcome_of(error: Exception, own: Outcome) -> Outcome | None:
 
 def _described(error: BaseException) -> dict[str, Any]:
     reason = error.reason if isinstance(error, StepError) else str(error)  # the key is on the entry already
+    if isinstance(error, KeyError):
+        reason = f"KeyError: {reason}"  # its own words are but the key
     described: dict[str, Any] = {"reason": _text(reason[:2000]) or type(error).__name__, "kind": type(error).__name__}
     if isinstance(error, CallError):
         described["status"] = error.status

@@ -173,7 +173,7 @@ async def parse(ctx: Context, work: Work, state: State) -> None:
     async def body() -> Any:
         return parsed(parser, state.output)
 
-    state.answer = await ctx.run(ctx.child_path("parse"), Fingerprint.join(parts), body)
+    state.answer = await ctx.run(ctx.child_path("parse"), Fingerprint.join(parts), body, fails_as="error")
 
 
 async def score(ctx: Context, work: Work, state: State) -> None:

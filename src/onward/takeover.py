@@ -24,6 +24,7 @@ from onward.limits import Bounds, Limits
 from onward.once import Missing
 from onward.peek import Peek
 from onward.plan import STAGES, Chunk, Plan
+from onward.report import count
 from onward.runs import Run
 from onward.stages import Work, trial
 from onward.tasks import Task
@@ -46,6 +47,11 @@ class Takeover:
     """Trials that were looked at: the parent's voids matter for these alone."""
     kept: Counter[str] = field(default_factory=Counter)
     owed: Counter[tuple[str, str]] = field(default_factory=Counter)
+    """Steps, by stage and reason."""
+    fresh: int = 0
+    """Trials that the parent has nothing of."""
+    unfinished: int = 0
+    """Trials in which something is owed, these included."""
 
     def take(self, history: History, results: Iterable[Stored], keep: Sequence[str]) -> None:
         """Take over these results with the requests of those that are calls."""
@@ -160,7 +166,10 @@ async def survey(
         for solver, task_id, key in plan.trial_keys(chunk):
             if key not in known:
                 found.owed["generate", "new"] += 1
+                found.fresh += 1
+                found.unfinished += 1
                 continue
+            owed = found.owed.total()
             history = History.read(parent.journal, key, parent.voids)
             digest, task = content[task_id]
             work = Work(task, digest, solvers[solver], key.names[2], assembled.stages)
@@ -181,6 +190,7 @@ async def survey(
                 found.take(history, () if stage in again else _below(history, miss), keep)
                 found.owed[stage, "new" if miss.why == "not done yet" else miss.why] += 1
             found.trials.add(key)
+            found.unfinished += found.owed.total() > owed
     return found
 
 
@@ -237,20 +247,20 @@ def _voids_of(run: Run, trials: set[str]) -> Iterator[list[str]]:
 def told(takeover: Takeover, beyond: int = 0) -> str:
     """A takeover in a line; `beyond` is how many tasks are wanted that no parent has."""
     kept, owed = takeover.kept, takeover.owed
-    words = [f"takes over {kept.get('generate', 0)} answers from {takeover.parent.name}"]
-    for (stage, why), count in sorted(owed.items()):
-        words.append(f"owes {count} {_PLURALS[stage]}: {why}")
+    words = [f"takes over {count(kept.get('generate', 0), 'answer')} from {takeover.parent.name}"]
+    for (stage, why), steps in sorted(owed.items()):
+        words.append(f"owes {count(steps, _NOUNS[stage])}: {why}")
     if beyond:
-        words.append(f"{beyond} new tasks")
+        words.append(count(beyond, "new task"))
     elif not any(stage in ("generate", "judge") for stage, _ in owed):
         words.append("0 calls")
     return " · ".join(words)
 
 
-_PLURALS = {
-    "generate": "answers",
-    "reduce": "reductions",
-    "parse": "parses",
-    "score": "scores",
-    "judge": "judgements",
+_NOUNS = {
+    "generate": "answer",
+    "reduce": "reduction",
+    "parse": "parse",
+    "score": "score",
+    "judge": "judgement",
 }

@@ -198,7 +198,8 @@ def _encoded(body: Mapping[str, Any]) -> bytes:
 
 def _not_in_format(provider: Provider, error: ValueError) -> NoReturn:
     said = "the answer is not text" if isinstance(error, UnicodeDecodeError) else str(error)
-    raise CallTransient(provider.without_secrets(said[:300]), provider=provider.name, status=200) from None
+    shown = provider.without_secrets(said[:300])
+    raise CallTransient(shown, provider=provider.name, status=200, sent_whole=True) from None
 
 
 async def _events(reply: Reply) -> AsyncIterator[Any]:

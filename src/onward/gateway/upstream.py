@@ -120,7 +120,7 @@ class Upstream:
                 size += len(chunk)
                 if size > MAX_BYTES:
                     limit = f"the answer is over {MAX_BYTES // 2**20} MB; it was dropped"
-                    raise CallTransient(limit, provider=provider.name, status=response.status)
+                    raise CallTransient(limit, provider=provider.name, status=response.status, sent_whole=True)
                 yield chunk
         except CallError:
             raise
@@ -152,7 +152,9 @@ class Upstream:
             said = f"network: {_plain(error)}"
         else:
             return None
-        return CallTransient(provider.without_secrets(said), provider=name, status=status)
+        # Whoever did not even get a connection has sent nothing; else the provider may have answered, and billed.
+        is_sent = not isinstance(error, aiohttp.ConnectionTimeoutError | aiohttp.ClientConnectorError)
+        return CallTransient(provider.without_secrets(said), provider=name, status=status, sent_whole=is_sent)
 
     async def close(self) -> None:
         """Close all connections. May be used again afterwards."""
