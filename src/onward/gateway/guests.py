@@ -1,0 +1,302 @@
+"""One trial at the gateway: which of its requests are answered from the record, which join one under way, which leave.
+
+In this order: a retry joins the flight that it repeats; an answer that nobody saw the end of goes to its next equal;
+what earlier attempts recorded is served where it matches; everything else is a new exchange, or a miss that the policy
+decides (SEMANTICS §7). All of it is decided between two awaits, so that no two requests are given the same answer.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter, deque
+from collections.abc import Mapping
+from dataclasses import dataclass
+from itertools import count
+from typing import Any, Literal
+
+from onward.clock import Clock
+from onward.context import Context
+from onward.errors import (
+    BudgetReached,
+    CallError,
+    OnwardError,
+    ProviderStopped,
+    StepFailed,
+    StepOwed,
+    StepTimeout,
+    Stopping,
+    UsageError,
+)  # fmt: skip
+from onward.fingerprint import Fingerprint
+from onward.gateway.flights import Asked, Flight, Head
+from onward.gateway.matching import Match, State, match
+from onward.gateway.normalisers import GENERIC, Rules
+from onward.gateway.prices import Prices
+from onward.gateway.protocols import Malformed, Reported
+from onward.gateway.providers import Provider
+from onward.gateway.recording import Sending, bound_of
+from onward.gateway.refusals import refusal
+from onward.gateway.serving import PREFIX, answer_of, before, exchange_of
+from onward.gateway.upstream import Upstream
+from onward.keys import Key
+from onward.once import Step
+
+__all__ = ["Guest", "Miss", "Terms"]
+
+Miss = Literal["live", "strict", "fork", "fail"]
+"""What is done with a request that no recorded exchange answers while some are left, and with a prefix match:
+`live` asks the model (SEMANTICS calls it `warn`), `strict` ends the trial, `fork` gives the lane up and asks the model.
+`fail` asks the model for nothing at all."""
+
+
+@dataclass(frozen=True, slots=True)
+class Terms:
+    """On what terms a trial is admitted."""
+
+    providers: Mapping[str, Provider]
+    """By wire format."""
+    rules: Rules = GENERIC
+    miss: Miss = "live"
+    exact_only: bool = False
+    """The step's fingerprint changed since its exchanges were recorded: only the exact level serves them."""
+
+
+class Guest:
+    """A trial that is admitted, until it is dismissed."""
+
+    def __init__(self, context: Context, terms: Terms, upstream: Upstream, prices: Prices) -> None:
+        self.context, self.terms = context, terms
+        self._upstream, self._prices = upstream, prices
+        self.recorder = context.world.recorder
+        found = before(context, terms.rules, exact_only=terms.exact_only)
+        self._recorded, self._state = found.recorded, State()
+        self._replays = len(found.recorded) > 0
+        self._order = count(found.ends + 1)
+        self._flights: dict[bytes, list[Flight]] = {}
+        self._unseen: dict[bytes, deque[Key]] = {}
+        self._settled: dict[bytes, int] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._levels: Counter[str] = Counter()
+        self._divergences: list[str] = []
+        self._paid = 0
+        self.trouble: CallError | StepOwed | None = None
+        """The last exchange came to nothing for reasons of ours or the provider's; an agent that gives up now has not
+        failed by itself."""
+
+    @property
+    def clock(self) -> Clock:
+        """The run's."""
+        return self.recorder.clock
+
+    def provider(self, protocol: str) -> Provider:
+        """Who answers this format. Raises UsageError where nobody does."""
+        found = self.terms.providers.get(protocol)
+        if found is None:
+            raise UsageError(f"no provider speaks the {protocol} format here")
+        return found
+
+    async def answer(self, asked: Asked) -> Flight:
+        """The flight that answers this request. Raises what ends the trial, and UsageError."""
+        if self.context.ended is not None:
+            raise self.context.ended
+        joined = self._joined(asked)
+        if joined is not None:
+            return joined
+        known = self._unseen.get(asked.request.whole)
+        if known:
+            return await self._serve(known.popleft(), asked, Match(None, "exact"))
+        if self._replays:
+            found = match(asked.request, self._recorded, self._state)
+            if found.key is not None and (found.level != "prefix" or self.terms.miss in ("live", "fail")):
+                self._state.served(asked.request, self._recorded.named[found.key])
+                return await self._serve(Key(found.key), asked, found)
+            await self._missed(asked, found)
+        elif self.terms.miss == "fail":
+            raise self._ended(StepOwed("no recorded exchange is left, and the model must not be asked", kind="Miss"))
+        return self._fly(asked)
+
+    # from the record
+
+    def _joined(self, asked: Asked) -> Flight | None:
+        """The flight under way that this request repeats: one that nobody waits for, or any where an SDK says so."""
+        equal = [one for one in self._flights.get(asked.request.whole, ()) if one.asked.stream == asked.stream]
+        left = next((one for one in equal if one.alone), None)
+        if left is None and asked.retried and equal:
+            return equal[0]
+        return left
+
+    async def _serve(self, key: Key, asked: Asked, found: Match) -> Flight:
+        data = {"request": asked.request.whole.hex(), "level": found.level}
+        if found.difference:
+            data["difference"] = str(found.difference)
+        value = await self.recorder.served(self.context.history, key, data)
+        self._levels[str(found.level)] += 1
+        if found.level != "exact":
+            self._divergences.append(found.reason)
+        flight = Flight(key, asked)
+        try:
+            head, body = answer_of(asked.protocol, value, asked.stream)
+        except (Malformed, Reported) as error:
+            raise UsageError(f"the record of {key} cannot be rendered: {error}") from None
+        flight.end(head, [body], answered=True)
+        self._spend(value.get("usage") or {})
+        return flight
+
+    async def _missed(self, asked: Asked, found: Match) -> None:
+        """No recorded exchange may answer this. Returns where it goes to the model; else raises what it comes to."""
+        policy = self.terms.miss
+        diverges = found.left or found.level == "prefix"
+        if diverges:
+            self._divergences.append(found.reason)
+        if policy == "fail":
+            raise self._ended(StepOwed(found.reason, kind="Miss"))
+        if policy == "strict" and diverges:
+            self.recorder.limits.stop(f"{self.context.key}: {found.reason}")
+            raise self._ended(Stopping(found.reason))
+        self._state.missed(asked.request, found)
+        if policy == "fork" and diverges:
+            await self._forked(found)
+
+    async def _forked(self, found: Match) -> None:
+        given_up = dict.fromkeys(found.lane)
+        if found.key:  # a prefix match: this one, and what extends it
+            end = self._recorded.named[found.key].request.chain
+            longer = (one for one in self._recorded if len(one.request.chain) >= len(end))
+            given_up.update((one.key, None) for one in longer if one.request.chain[len(end) - 1] == end[-1])
+        given_up = {key: None for key in given_up if self._state.free(self._recorded.named[key])}
+        if given_up:
+            self._state.abandoned(given_up)
+            await self.recorder.void(given_up, f"fork: {found.reason}")
+
+    def unseen(self, flight: Flight) -> None:
+        """Nobody saw the end of this answer: its next equal is given it."""
+        self._unseen.setdefault(flight.asked.request.whole, deque()).append(flight.key)
+
+    # live
+
+    def _fly(self, asked: Asked) -> Flight:
+        provider = self.provider(asked.protocol)
+        if self.context.meter is not None:
+            try:
+                self.context.meter.check()
+            except StepTimeout as error:
+                raise self._ended(error) from None
+        flight = Flight(self._key(asked), asked)
+        self._flights.setdefault(asked.request.whole, []).append(flight)
+        task = asyncio.create_task(self._record(flight, provider), name=f"onward exchange {flight.key}")
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return flight
+
+    def _key(self, asked: Asked) -> Key:
+        """`llm:HASH12#k`: the first of its equals that has no answer and is not under way."""
+        whole = asked.request.whole
+        name = f"{PREFIX}{whole.hex()[:12]}"
+        flying = {one.key for one in self._flights.get(whole, ())}
+        number = self._settled.get(whole, 0) + 1
+        first = True
+        while True:
+            key = self.context.key / f"{name}#{number}"
+            kept = self.context.history.newest(key)
+            if kept is not None and kept.row.outcome == "ok":
+                if first:  # all before it are answered too, and stay so
+                    self._settled[whole] = number
+            elif key in flying:
+                first = False
+            else:
+                return key
+            number += 1
+
+    async def _record(self, flight: Flight, provider: Provider) -> None:
+        asked, whole = flight.asked, flight.asked.request.whole
+        sending = Sending(flight, provider, self._upstream, self._prices, self.clock, self._order)
+        step = Step(
+            flight.key, Fingerprint.of(model=f"{provider.name}/{asked.model}", request=whole.hex()), _never, "error",
+            self.context.meter,
+        )  # fmt: skip
+        try:
+            call = bound_of(asked, provider, self._prices)
+            value = await self.recorder.call(self.context.history, step, call, sending)
+            self._answered(flight, sending, value)
+        except OnwardError as error:
+            self._refused(flight, sending, error)
+        except BaseException as error:
+            self._refused(flight, sending, OnwardError(f"{type(error).__name__}: {error}"))
+            if isinstance(error, Exception):
+                self._ended(error)
+                return
+            raise
+        finally:
+            flights = self._flights[whole]
+            flights.remove(flight)
+            if not flights:
+                del self._flights[whole]
+            if flight.answered and flight.alone and not flight.delivered:
+                self.unseen(flight)
+
+    def _answered(self, flight: Flight, sending: Sending, value: Mapping[str, Any]) -> None:
+        asked = flight.asked
+        self._paid += 1
+        self.trouble = None
+        if self._replays:
+            exchange = exchange_of(flight.key, asked.request, value)
+            self._state.served(asked.request, self._recorded.add(exchange))
+        head = sending.head
+        if "body" in value:
+            length = str(sum(map(len, sending.held)))
+            head = Head(head.status, {**head.headers, "content-length": length})
+        flight.end(head, sending.held, answered=True)
+        self._spend(value.get("usage") or {})
+
+    def _refused(self, flight: Flight, sending: Sending, error: OnwardError) -> None:
+        """The exchange came to nothing: the agent sees the provider's own refusal, where there was one."""
+        if isinstance(error, Stopping | BudgetReached | StepTimeout | ProviderStopped) or not isinstance(
+            error, StepOwed | StepFailed
+        ):
+            self._ended(error)
+        if isinstance(error, StepOwed | CallError):
+            self.trouble = error
+        protocol = flight.asked.protocol
+        head, body = flight.refused or (None, b"")
+        if head is None:
+            status = 502 if isinstance(error, StepOwed) else 403
+            said = error.reason if isinstance(error, StepOwed) else str(error)
+            head, body = Head(status, {"content-type": "application/json"}), refusal(protocol, status, said)
+        head = Head(head.status, {**head.headers, "content-length": str(len(body))})
+        flight.end(head, [body], answered=False)
+
+    def _spend(self, usage: Mapping[str, Any]) -> None:
+        if self.context.meter is not None:
+            try:
+                self.context.meter.spent(int(usage.get("input", 0)) + int(usage.get("output", 0)))
+            except StepTimeout as error:
+                self._ended(error)
+
+    def _ended(self, error: Exception) -> Exception:
+        """Nothing more may be done in this step, and why: the step itself raises it when its body is over."""
+        if self.context.ended is None:
+            self.context.ended = error
+        return self.context.ended
+
+    # its end
+
+    async def leave(self, *, drain: bool) -> None:
+        """Wait until what is under way is recorded; without `drain` it is given up, and is in doubt."""
+        tasks = list(self._tasks)
+        if not drain:
+            for task in tasks:
+                task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    def report(self) -> dict[str, Any]:
+        """What was served and paid, for the trial's result."""
+        left = [one for one in self._recorded if self._state.free(one)] if self._replays else []
+        return {
+            "paid": self._paid, "served": dict(self._levels), "divergences": len(self._divergences),
+            "first_divergence": self._divergences[0] if self._divergences else None, "policy": self.terms.miss,
+            "rules": self.terms.rules.name, "left": len(left),
+        }  # fmt: skip
+
+
+async def _never() -> Any:
+    raise AssertionError("an exchange is sent, not run")

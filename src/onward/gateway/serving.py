@@ -1,0 +1,115 @@
+"""What a trial recorded before, as the match wants it and as an agent is given it again."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
+
+from onward.context import Context
+from onward.entry import Entry, unpack
+from onward.gateway.exchanges import Exchange, Recorded, Request, request_of
+from onward.gateway.flights import Head
+from onward.gateway.normalisers import Rules
+from onward.gateway.protocols import PROTOCOLS, Malformed, Reported
+from onward.gateway.protocols.wire import compact, load, whole
+from onward.gateway.recording import read_whole
+from onward.gateway.sse import event_of
+from onward.gateway.turns import FORMS
+
+__all__ = ["PREFIX", "Before", "answer_of", "before", "target_of", "turn_of"]
+
+PREFIX = "llm:"
+"""What the names of exchanges begin with."""
+_EVENTS = "text/event-stream"
+
+
+class Before(NamedTuple):
+    """What earlier attempts of a step left."""
+
+    recorded: Recorded
+    ends: int
+    """The last counter in the order of starts and ends."""
+
+
+def target_of(protocol: str, model: str) -> str:
+    """What a request's path says and its body does not."""
+    return model if protocol == "gemini" else ""
+
+
+def before(context: Context, rules: Rules, *, exact_only: bool = False) -> Before:
+    """The exchanges below a step, in the order in which they were first sent; those without an answer are marked."""
+    recorder, history = context.world.recorder, context.history
+    mine = f"{context.key}/{PREFIX}"
+    intents: dict[str, Entry] = {}
+    for seq, row in history.rows:
+        if row.kind == "intent" and row.key.startswith(mine) and row.tokens is not None:
+            intents.setdefault(row.key, unpack(row, recorder.journal.blob, seq=seq))
+    recorded, ends = Recorded(), 0
+    for key, intent in intents.items():
+        kept = history.newest(key)
+        protocol, body = intent.data["protocol"], intent.data["request"]
+        request = request_of(protocol, body, rules, target=target_of(protocol, intent.data["model"]))
+        if kept is None or kept.row.outcome != "ok":
+            recorded.add(Exchange(key, request, complete=False))
+            continue
+        value = unpack(kept.row, recorder.journal.blob, seq=kept.seq).value
+        ends = max(ends, *value.get("order", (0,)))
+        recorded.add(exchange_of(key, request, value, exact_only=exact_only))
+    return Before(recorded, ends)
+
+
+def exchange_of(key: str, request: Request, value: Mapping[str, Any], *, exact_only: bool = False) -> Exchange:
+    """A recorded exchange as the match sees it."""
+    turn = turn_of(request.protocol, _response(request.protocol, value))
+    return Exchange.of(key, request, turn, parent_changed=exact_only)
+
+
+def turn_of(protocol: str, response: Mapping[str, Any]) -> Sequence[Mapping[str, Any]]:
+    """The assistant turn that a whole response adds."""
+    return FORMS[protocol].turn(response)
+
+
+def _response(protocol: str, value: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The whole response in a recorded value; nothing where it was a refusal."""
+    if not 200 <= value["status"] < 300:
+        return {}
+    try:
+        if "body" in value:
+            return read_whole(protocol, value["body"])
+        return _assembled(protocol, value["frames"])
+    except (Malformed, Reported):
+        return {}
+
+
+def _assembled(protocol: str, frames: Sequence[Sequence[Any]]) -> Mapping[str, Any]:
+    assembly, odd = PROTOCOLS[protocol].assembly(), False
+    for _, text in frames:
+        event = event_of(text.encode())
+        if event is not None and (not assembly.done or protocol == "gemini"):
+            odd = odd or "\\ud" in event.data or "\\uD" in event.data
+            assembly.feed(event)
+    found: Mapping[str, Any] = whole(assembly.response(), "\\ud" if odd else "")
+    return found
+
+
+def answer_of(protocol: str, value: Mapping[str, Any], stream: bool) -> tuple[Head, bytes]:
+    """A recorded answer, as it was; in the other form, where a stream is asked for and none was recorded, or the
+    other way round. A refusal is one body either way. Raises Malformed, Reported where it cannot be rendered."""
+    status, headers = value["status"], dict(value["headers"])
+    if 200 <= status < 300 and stream != ("frames" in value):
+        if stream:
+            headers["content-type"] = _EVENTS
+            return Head(status, headers), b"".join(_rendered(protocol, value["body"]))
+        headers["content-type"] = "application/json"
+        return _bodied(status, headers, compact(_assembled(protocol, value["frames"])).encode())
+    if "body" in value:
+        return _bodied(status, headers, value["body"].encode())
+    return Head(status, headers), "".join(text for _, text in value["frames"]).encode()
+
+
+def _bodied(status: int, headers: dict[str, str], body: bytes) -> tuple[Head, bytes]:
+    return Head(status, {**headers, "content-length": str(len(body))}), body
+
+
+def _rendered(protocol: str, body: str) -> Iterator[bytes]:
+    return PROTOCOLS[protocol].frames(load(body))
