@@ -322,6 +322,49 @@ def test_agents_that_tell_results_as_text_are_anchored(protocol: str) -> None:
     assert levels(play("now", Attempt(tape).ask)) == ["exact", "anchored", "anchored", "anchored"]
 
 
+def told(replies: Sequence[str], observed: str, first: Sequence[Any] = (), asked: str = "Go.") -> list[Any]:
+    """The requests of an agent that tells results as text, one for each reply and a last one."""
+    talk, made = [{"role": "user", "content": asked}, *first], []
+    for step, reply in enumerate(replies):
+        made.append({"model": "m", "messages": list(talk)})
+        talk += [*spoken(reply), {"role": "user", "content": f"Observation {step}: {observed}"}]
+    return [request_of("chat", body, NONE) for body in [*made, {"model": "m", "messages": talk}]]
+
+
+def test_a_request_that_ends_in_an_assistants_words_is_an_anchor_too() -> None:
+    started = spoken("Let me")
+    recorded = Recorded(Exchange.of(f"k{n}", one, []) for n, one in enumerate(told(["ls", "rm"], "then", started)))
+    state = State()
+    for n, one in enumerate(told(["ls", "rm"], "now", started)):
+        found = match(one, recorded, state)
+        assert (found.key, found.level) == (f"k{n}", "anchored" if n else "exact")
+        state.served(one, recorded.named[f"k{n}"])
+
+
+def test_what_is_told_as_text_must_be_told_by_the_same_speakers() -> None:
+    asked = told(["ls"], "then")
+    recorded = Recorded(Exchange.of(f"k{n}", one, []) for n, one in enumerate(asked))
+    state = State()
+    state.served(asked[0], recorded.named["k0"])
+    talk = [*asked[0].messages, *spoken("ls"), {"role": "user", "content": "now"}]
+    twice = request_of("chat", {"model": "m", "messages": [*talk, {"role": "user", "content": "And now?"}]}, NONE)
+    assert match(twice, recorded, state).key is None
+    assert match(request_of("chat", {"model": "m", "messages": talk}, NONE), recorded, state).key == "k1"
+
+
+def test_of_two_that_differ_in_tool_results_the_one_that_shares_more_is_served() -> None:
+    def body(*given: str) -> Any:
+        calls = [{"id": one, "type": "function", "function": {"name": "x", "arguments": "{}"}} for one in "ab"]
+        asked = {"role": "assistant", "content": None, "tool_calls": calls}
+        talk = [{"role": "user", "content": "Go."}, asked, *results("chat", list(zip("ab", given, strict=True)))]
+        return request_of("chat", {"model": "m", "messages": talk}, NONE)
+
+    rows = {"k0": body("1", "1"), "k1": body("1", "2"), "k2": body("2", "2")}
+    recorded = Recorded(Exchange.of(key, one, []) for key, one in rows.items())
+    assert match(body("3", "2"), recorded, State()).key == "k1", "k1 and k2 share as much: first in, first out"
+    assert match(body("2", "3"), recorded, State()).key == "k2"
+
+
 def test_results_of_parallel_tools_in_another_order_are_exact_with_the_rule_and_by_no_other_level_without() -> None:
     def play(order: Sequence[str], ask: Callable[[Lane], Any]) -> list[Any]:
         lane = Lane("a")
@@ -372,6 +415,27 @@ def test_an_agent_that_rewrites_its_history_is_matched_by_its_replies() -> None:
         state.served(live, recorded.named[key])
     assert levels(found) == ["exact", "replies", "replies", "replies"]
     assert [one.key for one in found] == ["k0", "k1", "k2", "k3"]
+
+
+def test_an_agent_that_hears_the_same_reply_twice_is_matched_by_its_replies() -> None:
+    said = ["edit", "edit", "done"]
+    recorded = Recorded(Exchange.of(f"k{n}", one, spoken(said[n])) for n, one in enumerate(rewriting(said, "then")))
+    state = State()
+    for n, live in enumerate(rewriting(said, "now")):
+        assert match(live, recorded, state).key == f"k{n}"
+        state.served(live, recorded.named[f"k{n}"])
+
+
+def test_replies_want_the_same_model_and_tools() -> None:
+    said = ["edit", "done"]
+    rows = rewriting(said, "then")
+    recorded = Recorded(Exchange.of(f"k{n}", one, spoken(said[n])) for n, one in enumerate(rows))
+    state = State()
+    state.served(rows[0], recorded.named["k0"])
+    body = aider(1, "now", ["edit"])
+    for changed in ({"model": "n"}, {"tools": [{"name": "x"}]}):
+        assert match(request_of("chat", {**body, **changed}, NONE), recorded, state).key is None
+    assert match(request_of("chat", body, NONE), recorded, state).level == "replies"
 
 
 def test_replies_are_never_used_before_the_first_reply() -> None:
@@ -566,6 +630,36 @@ def test_a_lane_that_went_live_still_says_what_it_left_behind() -> None:
     assert [(one.key, one.left, one.lane) for one in found] == [(None, True, ("a1", "a2", "a3"))] * 3
 
 
+def test_a_rewritten_history_that_matches_nothing_says_what_its_opening_left() -> None:
+    said = ["edit", "more", "done"]
+    rows = rewriting(said, "then")
+    recorded = Recorded(Exchange.of(f"k{n}", one, spoken(said[n])) for n, one in enumerate(rows))
+    state = State()
+    state.served(rows[0], recorded.named["k0"])
+    found = match(request_of("chat", aider(1, "now", ["another edit"]), NONE), recorded, state)
+    assert (found.key, found.left, found.lane) == (None, True, ("k1", "k2"))
+
+
+def test_of_two_lanes_that_began_alike_the_turn_tells_which_is_left() -> None:
+    a, b = told(["ls"], "then"), told(["rm"], "then")
+    rows = {"a0": a[0], "b0": b[0], "a1": a[1], "b1": b[1]}
+    recorded = Recorded(Exchange.of(key, one, []) for key, one in rows.items())
+    found = match(told(["rm"], "now")[1], recorded, State())
+    assert (found.key, found.left, found.lane) == (None, True, ("b1",)), "nothing was served, so nothing is extended"
+
+
+def test_where_only_the_opening_is_known_nothing_is_surely_the_lanes() -> None:
+    a, b = told(["ls"], "then"), told(["rm"], "then", asked="Stop.")
+    recorded = Recorded(Exchange.of(key, one, []) for key, one in {"a0": a[0], "a1": a[1], "b1": b[1]}.items())
+    state, live = State(), told(["cp"], "now")[1]
+    found = match(live, recorded, state)
+    assert (found.key, found.left, found.lane, found.nearest) == (None, True, (), "a1")
+    for one, key in zip(a, ("a0", "a1"), strict=True):
+        state.served(one, recorded.named[key])
+    state.anchors.clear()  # as for an agent that rewrites its history
+    assert not match(live, recorded, state).left, "what is left opened otherwise: another lane"
+
+
 def test_a_call_that_is_in_doubt_is_never_served_and_is_a_cut_point() -> None:
     tape = recording(Lane("a"), Lane("b"), steps=1)
     tape.rows[1] = (*tape.rows[1][:4], {"complete": False})
@@ -573,6 +667,24 @@ def test_a_call_that_is_in_doubt_is_never_served_and_is_a_cut_point() -> None:
     found = attempt.ask(Lane("b"))
     assert (found.key, found.left) == (None, False)
     assert attempt.ask(Lane("a")).key == "a0"
+
+
+def test_a_call_that_is_in_doubt_is_not_answered_by_one_with_other_results() -> None:
+    tape = recording(Lane("a", result=dated("noon")), steps=2)
+    other = recording(Lane("a", result=dated("one")), steps=2)
+    tape.rows.append(("doubt", *other.rows[1][1:4], {"complete": False}))
+    attempt, lane = Attempt(tape), Lane("a", result=dated("one"))
+    attempt.ask(lane)
+    assert attempt.ask(lane).key is None
+
+
+def test_what_was_not_delivered_is_left_again() -> None:
+    tape = recording(Lane("a"), steps=1)
+    attempt = Attempt(tape)
+    attempt.ask(Lane("a"))
+    assert not attempt.look(Lane("b")).left
+    attempt.state.undelivered("a0")
+    assert attempt.look(Lane("b")).left
 
 
 def test_a_first_request_that_differs_is_a_divergence_while_a_recorded_one_waits() -> None:

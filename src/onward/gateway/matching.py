@@ -97,7 +97,7 @@ class Match:
     """At a miss: whether the lane has recorded exchanges left: a divergence. If it has none, this is the cut point."""
     lane: tuple[str, ...] = ()
     """At a miss: those of them that are surely this lane's. Of a first request that differs nothing is sure: `left` is
-    then true where a recorded first request with its model and tools still waits, because silence would be worse."""
+    then true where a recorded one with its model and tools still waits, because silence would be worse."""
 
     @property
     def reason(self) -> str:
@@ -259,9 +259,17 @@ def _miss(
         left = [one for one in dict.fromkeys(lane) if state.free(one)]
         near = _closest(request, left or waiting)
         return _missed(request, near, tuple(one.key for one in left), left=bool(left))
-    alike = state.waiting(request.kind, recorded.kinds.get(request.kind, ()))
-    guessed = list(islice((one for one in alike if bool(one.request.runs) == bool(request.runs)), _LOOKED_AT))
+    guessed = list(islice(_alike(request, recorded, state), _LOOKED_AT))
     return _missed(request, _closest(request, guessed or waiting), left=bool(guessed))
+
+
+def _alike(request: Request, recorded: Recorded, state: State) -> Iterator[Exchange]:
+    """What may be left of a lane that content does not tell: what opened like it, else what has its model and tools
+    and is as far: begun, or not."""
+    if request.runs and request.opening in recorded.openings:
+        return state.waiting(request.opening, recorded.openings[request.opening])
+    alike = state.waiting(request.kind, recorded.kinds.get(request.kind, ()))
+    return (one for one in alike if bool(one.request.runs) == bool(request.runs))
 
 
 def _missed(request: Request, near: Exchange | None, lane: tuple[str, ...] = (), *, left: bool = False) -> Match:
@@ -284,7 +292,7 @@ def _lane(
     for _, stop in reversed(request.runs):
         if any(state.free(one) for one in recorded.after.get(request.chain[stop], ())):
             return recorded.after[request.chain[stop]]
-    return recorded.openings.get(request.opening)
+    return None
 
 
 def _closest(request: Request, candidates: Iterable[Exchange]) -> Exchange | None:
