@@ -87,7 +87,7 @@ def _server(application: Application, ready: asyncio.Event) -> Any:
             ready.set()
 
     return Server(uvicorn.Config(
-        application, http="httptools", lifespan="off", ws="none", log_config=None, log_level="critical", access_log=False,
-        server_header=False, date_header=False, proxy_headers=False, backlog=_BACKLOG, timeout_keep_alive=75,
-        timeout_graceful_shutdown=_PATIENCE,
+        application, http="httptools", lifespan="off", ws="none", log_config=None, log_level="critical",
+        access_log=False, server_header=False, date_header=False, proxy_headers=False, backlog=_BACKLOG,
+        timeout_keep_alive=75, timeout_graceful_shutdown=_PATIENCE,
     ))  # fmt: skip
