@@ -49,6 +49,10 @@ Miss = Literal["live", "strict", "fork", "fail"]
 `fail` asks the model for nothing at all."""
 
 
+_REMEMBERED = 256
+"""How many of the answers last given are held ready for a client that asks for one again."""
+
+
 @dataclass(frozen=True, slots=True)
 class Terms:
     """On what terms a trial is admitted."""
@@ -74,6 +78,7 @@ class Guest:
         self._order = count(found.ends + 1)
         self._flights: dict[bytes, list[Flight]] = {}
         self._unseen: dict[bytes, deque[Key]] = {}
+        self._seen: dict[bytes, Key] = {}
         self._settled: dict[bytes, int] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._levels: Counter[str] = Counter()
@@ -102,9 +107,9 @@ class Guest:
         joined = self._joined(asked)
         if joined is not None:
             return joined
-        known = self._unseen.get(asked.request.whole)
-        if known:
-            return await self._serve(known.popleft(), asked, Match(None, "exact"))
+        known = self._unheard(asked)
+        if known is not None:
+            return await self._serve(known, asked, Match(known, "exact"))
         if self._replays:
             found = match(asked.request, self._recorded, self._state)
             if found.key is not None and (found.level != "prefix" or self.terms.miss in ("live", "fail")):
@@ -124,6 +129,18 @@ class Guest:
         if left is None and asked.retried and equal:
             return equal[0]
         return left
+
+    def _unheard(self, asked: Asked) -> Key | None:
+        """An answer to this request that no client got whole. Bytes that a socket took may never have been read: an
+        SDK that asks again says so."""
+        whole = asked.request.whole
+        known = self._unseen.get(whole)
+        if not known:
+            return self._seen.pop(whole, None) if asked.retried else None
+        key = known.popleft()
+        if not known:
+            del self._unseen[whole]
+        return key
 
     async def _serve(self, key: Key, asked: Asked, found: Match) -> Flight:
         data = {"request": asked.request.whole.hex(), "level": found.level}
@@ -168,9 +185,18 @@ class Guest:
             self._state.abandoned(given_up)
             await self.recorder.void(given_up, f"fork: {found.reason}")
 
-    def unseen(self, flight: Flight) -> None:
-        """Nobody saw the end of this answer: its next equal is given it."""
-        self._unseen.setdefault(flight.asked.request.whole, deque()).append(flight.key)
+    def left(self, flight: Flight) -> None:
+        """No client reads this answer any more. If none saw its end, its next equal is given it."""
+        if not flight.answered or not flight.alone:
+            return
+        whole = flight.asked.request.whole
+        if not flight.delivered:
+            self._unseen.setdefault(whole, deque()).append(flight.key)
+            return
+        self._seen.pop(whole, None)
+        self._seen[whole] = flight.key
+        if len(self._seen) > _REMEMBERED:
+            del self._seen[next(iter(self._seen))]
 
     # live
 
@@ -181,6 +207,7 @@ class Guest:
                 self.context.meter.check()
             except StepTimeout as error:
                 raise self._ended(error) from None
+        self._seen.pop(asked.request.whole, None)  # a retry from now on is one of this
         flight = Flight(self._key(asked), asked)
         self._flights.setdefault(asked.request.whole, []).append(flight)
         task = asyncio.create_task(self._record(flight, provider), name=f"onward exchange {flight.key}")
@@ -231,8 +258,8 @@ class Guest:
             flights.remove(flight)
             if not flights:
                 del self._flights[whole]
-            if flight.answered and flight.alone and not flight.delivered:
-                self.unseen(flight)
+            if not flight.delivered:
+                self.left(flight)
 
     def _answered(self, flight: Flight, sending: Sending, value: Mapping[str, Any]) -> None:
         asked = flight.asked

@@ -172,8 +172,7 @@ class Door:
         finally:
             flight.readers -= 1
             gone.cancel()
-            if flight.answered and flight.alone and not flight.delivered:
-                guest.unseen(flight)
+            guest.left(flight)
 
     async def _pass_on(self, guest: Guest, visit: _Visit) -> None:
         """What costs nothing and is not recorded: counts of tokens, the list of models."""
