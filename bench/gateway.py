@@ -102,7 +102,7 @@ async def listen(post: Any) -> None:
     runner = web.AppRunner(app, access_log=None)
     await runner.setup()
     await web.TCPSite(runner, "127.0.0.1", 0, backlog=1024).start()
-    print(json.dumps({"url": "http://127.0.0.1:{}".format(runner.addresses[0][1]), "key": "none"}), flush=True)
+    print(json.dumps({"url": f"http://127.0.0.1:{runner.addresses[0][1]}", "key": "none"}), flush=True)
     await asyncio.Event().wait()
 
 
