@@ -7,7 +7,6 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from onward.gateway.exchanges import Request
 from onward.keys import Key
 
 __all__ = ["Asked", "Cut", "Flight", "Head"]
@@ -29,8 +28,9 @@ class Asked:
     stream: bool
     retried: bool
     """Whether an SDK says that it has sent this before."""
-    request: Request = field(repr=False)
-    """As the match sees it."""
+    digest: bytes
+    """Hash of the normalised body: equal requests have equal ones. What the match needs costs twice as much and is made
+    where there is something to match."""
 
 
 @dataclass(frozen=True, slots=True)

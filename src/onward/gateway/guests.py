@@ -28,6 +28,7 @@ from onward.errors import (
     UsageError,
 )  # fmt: skip
 from onward.fingerprint import Fingerprint
+from onward.gateway.exchanges import Request, request_of
 from onward.gateway.flights import Asked, Flight, Head
 from onward.gateway.matching import Match, State, match
 from onward.gateway.normalisers import GENERIC, Rules
@@ -36,7 +37,7 @@ from onward.gateway.protocols import Malformed, Reported
 from onward.gateway.providers import Provider
 from onward.gateway.recording import Sending, bound_of
 from onward.gateway.refusals import refusal
-from onward.gateway.serving import PREFIX, answer_of, before, exchange_of
+from onward.gateway.serving import PREFIX, answer_of, before, exchange_of, target_of
 from onward.gateway.upstream import Upstream
 from onward.keys import Key
 from onward.once import Step
@@ -111,20 +112,25 @@ class Guest:
         if known is not None:
             return await self._serve(known, asked, Match(known, "exact"))
         if self._replays:
-            found = match(asked.request, self._recorded, self._state)
+            request = self._request(asked)
+            found = match(request, self._recorded, self._state)
             if found.key is not None and (found.level != "prefix" or self.terms.miss in ("live", "fail")):
-                self._state.served(asked.request, self._recorded.named[found.key])
+                self._state.served(request, self._recorded.named[found.key])
                 return await self._serve(Key(found.key), asked, found)
-            await self._missed(asked, found)
+            await self._missed(request, found)
         elif self.terms.miss == "fail":
             raise self._ended(StepOwed("no recorded exchange is left, and the model must not be asked", kind="Miss"))
         return self._fly(asked)
+
+    def _request(self, asked: Asked) -> Request:
+        target = target_of(asked.protocol, asked.model)
+        return request_of(asked.protocol, asked.body, self.terms.rules, target=target)
 
     # from the record
 
     def _joined(self, asked: Asked) -> Flight | None:
         """The flight under way that this request repeats: one that nobody waits for, or any where an SDK says so."""
-        equal = [one for one in self._flights.get(asked.request.whole, ()) if one.asked.stream == asked.stream]
+        equal = [one for one in self._flights.get(asked.digest, ()) if one.asked.stream == asked.stream]
         left = next((one for one in equal if one.alone), None)
         if left is None and asked.retried and equal:
             return equal[0]
@@ -133,7 +139,7 @@ class Guest:
     def _unheard(self, asked: Asked) -> Key | None:
         """An answer to this request that no client got whole. Bytes that a socket took may never have been read: an
         SDK that asks again says so."""
-        whole = asked.request.whole
+        whole = asked.digest
         known = self._unseen.get(whole)
         if not known:
             return self._seen.pop(whole, None) if asked.retried else None
@@ -143,7 +149,7 @@ class Guest:
         return key
 
     async def _serve(self, key: Key, asked: Asked, found: Match) -> Flight:
-        data = {"request": asked.request.whole.hex(), "level": found.level}
+        data = {"request": asked.digest.hex(), "level": found.level}
         if found.difference:
             data["difference"] = str(found.difference)
         value = await self.recorder.served(self.context.history, key, data)
@@ -159,7 +165,7 @@ class Guest:
         self._spend(value.get("usage") or {})
         return flight
 
-    async def _missed(self, asked: Asked, found: Match) -> None:
+    async def _missed(self, request: Request, found: Match) -> None:
         """No recorded exchange may answer this. Returns where it goes to the model; else raises what it comes to."""
         policy = self.terms.miss
         diverges = found.left or found.level == "prefix"
@@ -170,7 +176,7 @@ class Guest:
         if policy == "strict" and diverges:
             self.recorder.limits.stop(f"{self.context.key}: {found.reason}")
             raise self._ended(Stopping(found.reason))
-        self._state.missed(asked.request, found)
+        self._state.missed(request, found)
         if policy == "fork" and diverges:
             await self._forked(found)
 
@@ -189,7 +195,7 @@ class Guest:
         """No client reads this answer any more. If none saw its end, its next equal is given it."""
         if not flight.answered or not flight.alone:
             return
-        whole = flight.asked.request.whole
+        whole = flight.asked.digest
         if not flight.delivered:
             self._unseen.setdefault(whole, deque()).append(flight.key)
             return
@@ -207,9 +213,9 @@ class Guest:
                 self.context.meter.check()
             except StepTimeout as error:
                 raise self._ended(error) from None
-        self._seen.pop(asked.request.whole, None)  # a retry from now on is one of this
+        self._seen.pop(asked.digest, None)  # a retry from now on is one of this
         flight = Flight(self._key(asked), asked)
-        self._flights.setdefault(asked.request.whole, []).append(flight)
+        self._flights.setdefault(asked.digest, []).append(flight)
         task = asyncio.create_task(self._record(flight, provider), name=f"onward exchange {flight.key}")
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
@@ -217,7 +223,7 @@ class Guest:
 
     def _key(self, asked: Asked) -> Key:
         """`llm:HASH12#k`: the first of its equals that has no answer and is not under way."""
-        whole = asked.request.whole
+        whole = asked.digest
         name = f"{PREFIX}{whole.hex()[:12]}"
         flying = {one.key for one in self._flights.get(whole, ())}
         number = self._settled.get(whole, 0) + 1
@@ -235,7 +241,7 @@ class Guest:
             number += 1
 
     async def _record(self, flight: Flight, provider: Provider) -> None:
-        asked, whole = flight.asked, flight.asked.request.whole
+        asked, whole = flight.asked, flight.asked.digest
         sending = Sending(flight, provider, self._upstream, self._prices, self.clock, self._order)
         step = Step(
             flight.key, Fingerprint.of(model=f"{provider.name}/{asked.model}", request=whole.hex()), _never, "error",
@@ -266,8 +272,8 @@ class Guest:
         self._paid += 1
         self.trouble = None
         if self._replays:
-            exchange = exchange_of(flight.key, asked.request, value)
-            self._state.served(asked.request, self._recorded.add(exchange))
+            request = self._request(asked)
+            self._state.served(request, self._recorded.add(exchange_of(flight.key, request, value)))
         head = sending.head
         if "body" in value:
             length = str(sum(map(len, sending.held)))

@@ -22,11 +22,11 @@ import orjson
 
 from onward.context import Context
 from onward.errors import CallError, OnwardError, UsageError
-from onward.gateway.exchanges import request_of
+from onward.gateway.exchanges import hash_of
 from onward.gateway.flights import Asked, Head
 from onward.gateway.guests import Guest, Miss, Terms
 from onward.gateway.listening import Listener
-from onward.gateway.normalisers import GENERIC, Rules
+from onward.gateway.normalisers import GENERIC, Rules, normalised
 from onward.gateway.prices import Prices
 from onward.gateway.providers import Provider
 from onward.gateway.recording import passed_on, sent_on
@@ -243,9 +243,9 @@ class _Visit:
             stream = verb == "streamGenerateContent"
         else:
             model, stream = str(body.get("model") or ""), body.get("stream") is True
-        request = request_of(self.protocol, body, rules, target=target_of(self.protocol, model))
+        digest = hash_of([self.protocol, target_of(self.protocol, model), normalised(self.protocol, body, rules)])
         retried = self.headers.get("x-stainless-retry-count", "0") not in ("", "0")
-        return Asked(self.protocol, model, body, raw, self.target, self.to_send, stream, retried, request)
+        return Asked(self.protocol, model, body, raw, self.target, self.to_send, stream, retried, digest)
 
     async def left(self) -> None:
         """Returns when the client has gone."""

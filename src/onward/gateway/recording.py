@@ -63,7 +63,8 @@ def bound_of(asked: Asked, provider: Provider, prices: Prices) -> Call:
     usd: float | None = None
     tokens: int | None = None
     if most_out is not None:
-        used, caching = Usage(most_in, most_out), b'"cache_control"' in asked.raw
+        used = Usage(most_in, most_out)
+        caching = asked.protocol == "messages" and b'"cache_control"' in asked.raw
         tokens, usd = used.total, prices.bound(provider.name, asked.model, used, caching=caching)
     elif prices.bound(provider.name, asked.model, Usage(1, 1)) == 0:
         usd = 0.0
