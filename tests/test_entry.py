@@ -38,6 +38,7 @@ prints = st.one_of(
 )
 entries = st.builds(
     Entry,
+    seq=st.just(0),
     kind=st.sampled_from(["plan", "intent", "result", "served", "void"]),
     key=st.lists(st.text(min_size=1, max_size=4), max_size=4).map(lambda parts: Key.of(*parts)),
     at=st.text(max_size=5),

@@ -16,8 +16,8 @@ turn: long strings become blobs by content; a conversation becomes a chain of bl
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
 from hashlib import sha256
+from types import MappingProxyType
 from typing import Any, Literal, NamedTuple
 
 import orjson
@@ -60,14 +60,13 @@ class Row(NamedTuple):
     body: str
 
 
-@dataclass(frozen=True, slots=True)
-class Entry:
+class Entry(NamedTuple):
     """One line of the journal. `seq` is 0 until the journal has given it one. `at` is UTC, ISO 8601."""
 
     kind: Kind
     key: Key
     at: str
-    data: Mapping[str, Any] = field(default_factory=dict)
+    data: Mapping[str, Any] = MappingProxyType({})
     outcome: Outcome | None = None
     attempt: int = 1
     generation: int = 0
@@ -238,4 +237,3 @@ def unpack(row: Row, fetch: Callable[[bytes], bytes], *, seq: int = 0) -> Entry:
         outcome=row.outcome,  # type: ignore[arg-type]
         attempt=row.attempt, generation=row.generation, fingerprint=made, usd=row.usd, tokens=row.tokens, seq=seq,
     )  # fmt: skip
-

@@ -5,15 +5,18 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from onward import launch, views
+from onward import launch
 from onward.config import Flags, Settings, settings, specified
 from onward.drive import Ending
 from onward.errors import SpecError
 from onward.progress import Quiet, Watch
 from onward.runs import find, open_run
 from onward.tasks import FunctionSource
+
+if TYPE_CHECKING:
+    from onward import views
 
 __all__ = ["Experiment", "Results", "open_results"]
 
@@ -29,6 +32,8 @@ class Results:
     @property
     def summary(self) -> views.Summary:
         """The run at a glance."""
+        from onward import views
+
         run = open_run(self.folder)
         try:
             return views.summary(run)
@@ -42,6 +47,8 @@ class Results:
 
     def __iter__(self) -> Iterator[views.Trial]:
         """All planned trials, in the plan's order."""
+        from onward import views
+
         run = open_run(self.folder)
         try:
             yield from views.trials(run)

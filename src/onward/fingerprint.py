@@ -11,9 +11,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from functools import lru_cache
 from hashlib import sha256
-from typing import Any
+from typing import Any, NamedTuple
 
 import orjson
 import rfc8785
@@ -110,8 +110,7 @@ def digest_of(value: Any) -> str:
     return sha256(canonical(value)).hexdigest()[:32]
 
 
-@dataclass(frozen=True, slots=True)
-class Fingerprint:
+class Fingerprint(NamedTuple):
     """A hash of named parts, with the parts' own digests kept. Made with `Fingerprint.of(prompt=…, model=…)`."""
 
     parts: Mapping[str, str]
@@ -127,10 +126,19 @@ class Fingerprint:
     @classmethod
     def join(cls, digests: Mapping[str, str]) -> Fingerprint:
         """The fingerprint of parts whose digests are known already (a hot path computes constant parts once)."""
-        names = sorted(digests)
-        text = "\n".join([f"onward fingerprint {RECIPE}", *(f"{name}={digests[name]}" for name in names)])
-        return cls({name: digests[name][:12] for name in names}, sha256(text.encode()).hexdigest()[:32])
+        names, form = _form(tuple(digests))
+        values = [digests[name] for name in names]
+        parts = {name: value[:12] for name, value in zip(names, values, strict=True)}
+        return cls(parts, sha256((form % tuple(values)).encode()).hexdigest()[:32])
 
     def changes(self, older: Mapping[str, str]) -> list[str]:
         """Names of the parts that differ from another fingerprint's parts, sorted: the answer to "why again?"."""
         return sorted(name for name in {*self.parts, *older} if self.parts.get(name) != older.get(name))
+
+
+@lru_cache(maxsize=256)
+def _form(names: tuple[str, ...]) -> tuple[tuple[str, ...], str]:
+    """The sorted names, and the hashed text with a place for each digest: steps of one kind have the same names."""
+    ordered = tuple(sorted(names))
+    lines = [f"onward fingerprint {RECIPE}", *(name.replace("%", "%%") + "=%s" for name in ordered)]
+    return ordered, "\n".join(lines)

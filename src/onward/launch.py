@@ -14,7 +14,7 @@ from collections.abc import Callable, Coroutine, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
-from onward import lease, lineage, views
+from onward import lease, lineage
 from onward.choice import choose, derive
 from onward.clock import SystemClock
 from onward.config import Settings
@@ -212,6 +212,8 @@ async def _go(
 
 def redo(address: str, settings: Settings, watch: Watch, *, models: Mapping[str, Any] | None = None) -> Ending:
     """Do a part again: `RUN`, `RUN/TASK` or `RUN/TASK/STAGE`. What was is kept, out of account."""
+    from onward import views
+
     folder, rest = views.locate(settings.store, address)
 
     async def void(run: Run, recorder: Recorder) -> None:

@@ -14,7 +14,6 @@ import traceback
 from collections import ChainMap, deque
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
 from itertools import chain
 from typing import Any, NamedTuple, Protocol
 
@@ -79,8 +78,7 @@ class Timer(Protocol):
         ...
 
 
-@dataclass(frozen=True, slots=True)
-class Step:
+class Step(NamedTuple):
     """One call of the verb."""
 
     key: Key
@@ -171,7 +169,7 @@ class Recorder:
         value = self._recall(kept)
         generation = history.generation(key)
         entry = Entry("served", key, self._at(), data, attempt=kept.row.attempt, generation=generation)
-        await self._append([entry], None)
+        await self._append(entry, None)
         return value
 
     def _recall(self, kept: Stored) -> Any:
@@ -205,7 +203,7 @@ class Recorder:
         assert timer is not None
 
         async def tick(active: float) -> None:
-            await self._append([self._entry("intent", history, step, attempt, {"active": round(active, 3)})], history)
+            await self._append(self._entry("intent", history, step, attempt, {"active": round(active, 3)}), history)
 
         return await timer.run(step.body(), tick)
 
@@ -216,7 +214,7 @@ class Recorder:
         if step.timer is not None:
             data["active"] = round(step.timer.active, 3)
         entry = self._entry("result", history, step, attempt, data, outcome=outcome, usd=usd, tokens=tokens)
-        await self._append([entry], history)
+        await self._append(entry, history)
         detail = data.get("error")
         self._tell("step.completed" if outcome == "ok" else "step.failed", step.key, outcome, usd, tokens, detail)
 
@@ -256,7 +254,7 @@ class Recorder:
     async def _intent(self, history: History, step: Step, call: Call, attempt: int) -> None:
         data = {"provider": call.provider, "protocol": call.protocol, "model": call.model, "request": call.body}
         entry = self._entry("intent", history, step, attempt, data, usd=call.usd, tokens=call.tokens or 0)
-        await self._append([entry], history)
+        await self._append(entry, history)
 
     async def _wait_or_raise(self, step: Step, error: CallError, failures: int) -> None:
         """Wait before the next attempt, or raise what the step comes to. The permit is given back already."""
@@ -291,7 +289,7 @@ class Recorder:
     async def void(self, prefixes: Iterable[str], why: str) -> None:
         """Take every earlier entry under these prefixes out of account: one atomic entry for one command."""
         data = {"prefixes": list(prefixes), "why": why}
-        await self._append([Entry("void", ROOT, iso(self.clock.now()), data)], None)
+        await self._append(Entry("void", ROOT, iso(self.clock.now()), data), None)
 
     # appending
 
@@ -311,17 +309,12 @@ class Recorder:
             self._noted = (now, iso(now / 1000))
         return self._noted[1]
 
-    async def _append(self, entries: Sequence[Entry], history: History | None) -> None:
+    async def _append(self, entry: Entry, history: History | None) -> None:
         if self.broken is not None:
             raise self.broken
-        rows: list[Row] = []
-        contents: dict[bytes, bytes] = {}
-        for entry in entries:
-            row, named = pack(entry)
-            rows.append(row)
-            contents.update(named)
+        row, blobs = pack(entry)
         landed, done = self._acks.expect()
-        self.journal.append(rows, contents, done)
+        self.journal.append([row], blobs, done)
         try:
             await landed
         except asyncio.CancelledError:
@@ -330,8 +323,7 @@ class Recorder:
             self.broken = error
             raise
         if history is not None:
-            for row in rows:
-                history.add(row)
+            history.add(row)
 
     def _tell(
         self, type_: str, key: Key, outcome: str, usd: float | None, tokens: int | None,

@@ -217,6 +217,8 @@ async def _judge(ctx: Context, work: Work, state: State, grader: Judge) -> None:
 async def _all(steps: Iterable[Awaitable[None]]) -> None:
     """Steps that do not depend on each other: one that fails holds up none of the others."""
     waiting = list(steps)
+    if not waiting:
+        return
     if len(waiting) == 1:
         await waiting[0]
         return

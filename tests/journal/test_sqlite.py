@@ -316,6 +316,7 @@ journal.claim(ME, gone=alive)
 for n in range(100_000):
     rows = [result(f"t{n}/{part}") for part in range(3)]
     journal.append(rows, {}, lambda error, n=n: os.write(1, b"%d\\n" % n) if error is None else os._exit(3))
+journal.close()  # all of it is queued at once: what is not killed before has to be waited for
 """
 
 

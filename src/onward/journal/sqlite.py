@@ -207,20 +207,25 @@ class SqliteJournal(Journal):
         try:
             seq, chain = self._fence(connection)
             for append in group:
-                connection.execute("SAVEPOINT one")
+                # A single row is written or not; of several, a part is taken back when the rest cannot be had.
+                drawn = not append.is_whole
+                if drawn:
+                    connection.execute("SAVEPOINT one")
                 try:
                     names = self._store(connection, append.blobs, stored)
                     after = self._insert(connection, append, seq, chain)
                 except sqlite3.Error:
                     raise
                 except Exception as error:  # noqa: BLE001 (the rows are the caller's iterator: anything may come out of it)
-                    connection.execute("ROLLBACK TO one")
+                    if drawn:
+                        connection.execute("ROLLBACK TO one")
                     outcomes.append(error)
                 else:
                     seq, chain = after
                     stored |= names
                     outcomes.append(None)
-                connection.execute("RELEASE one")
+                if drawn:
+                    connection.execute("RELEASE one")
             connection.execute("UPDATE head SET seq = ?, chain = ?", (seq, chain))
             connection.execute("COMMIT")
         except BaseException:

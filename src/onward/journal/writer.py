@@ -35,6 +35,11 @@ class Append:
     _ended: BaseException | None = None
     """Why there is no second go: the iterator failed, or gave more than is kept."""
 
+    @property
+    def is_whole(self) -> bool:
+        """Whether it is one row: then there is no part of it that could be left behind."""
+        return type(self.rows) is list and len(self.rows) == 1
+
     def draw(self) -> Iterator[Row]:
         """The rows. Drawn again after a full disk, it gives the same rows or the same error: never a part of them."""
         if isinstance(self.rows, Sequence):
