@@ -87,10 +87,10 @@ class Door:
         """Listen on a free port of loopback, and on a unix socket at this path."""
         await self._listener.open(unix)
 
-    async def close(self) -> None:
-        """Record what is under way, then close."""
+    async def close(self, *, drain: bool = True) -> None:
+        """Close, once what is under way is recorded (without `drain` it is given up, and is in doubt)."""
         for token in list(self._guests):
-            await self.dismiss(token)
+            await self.dismiss(token, drain=drain)
         await self._listener.close()
         await self._upstream.close()
 
@@ -98,8 +98,8 @@ class Door:
         await self.open()
         return self
 
-    async def __aexit__(self, *_: object) -> None:
-        await self.close()
+    async def __aexit__(self, kind: object, *_: object) -> None:
+        await self.close(drain=kind is None)
 
     def admit(
         self, context: Context, *, providers: Mapping[str, Provider] | None = None, rules: Rules = GENERIC,
