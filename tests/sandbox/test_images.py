@@ -1,0 +1,70 @@
+"""Images: by name, or built from a task's Dockerfile, once per content."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from tests.sandbox.rig import IMAGE, Lab, aio
+
+from onward.errors import UsageError
+from onward.sandbox import Engine, SandboxFailed, Spec
+from onward.sandbox.container import Container
+from onward.sandbox.images import content, ready
+
+
+@aio
+async def test_a_dockerfile_is_built_once_per_content(lab: Lab, tmp_path: Path) -> None:
+    if lab.engine is None:
+        pytest.skip(f"sandbox {lab.kind}: it has no images")
+    folder = tmp_path / "environment"
+    folder.mkdir()
+    (folder / "Dockerfile").write_text(f"FROM {IMAGE}\nWORKDIR /app\nCOPY data /app/data\nENV OF_THE_IMAGE=1\n")
+    (folder / "data").write_text("of the task")
+    async with lab.sandbox(dockerfile=folder, workdir="", home="") as box:
+        assert isinstance(box, Container)
+        assert (await box.run("pwd; cat data; echo; echo $OF_THE_IMAGE $HOME")).out.split("\n")[:3] == [
+            "/app",
+            "of the task",
+            "1 /root",
+        ]
+        assert list(await box.snapshot()) == ["data"]
+        first = box.image
+    async with lab.sandbox(dockerfile=folder, workdir="", disk=1 << 20) as box:
+        assert isinstance(box, Container) and box.image == first
+        assert (await box.run("cat data; id -u")).out == "of the task0\n"
+        assert "No space" in (await box.run("dd if=/dev/zero of=full bs=65536 count=100")).err
+    async with lab.sandbox(dockerfile=folder, user="65534", workdir="/tmp/work", home="/tmp/home") as box:
+        assert (await box.run("id -u; echo mine > file; cat file")).out == "65534\nmine\n"
+        assert (await box.run("echo x > /app/data")).code != 0
+    (folder / "data").write_text("changed")
+    async with lab.sandbox(dockerfile=folder, workdir="") as box:
+        assert isinstance(box, Container) and box.image.digest != first.digest
+        assert (await box.run("cat data")).out == "changed"
+    (folder / "Dockerfile").write_text(f"FROM {IMAGE}\nRUN echo why it fails; exit 7\n")
+    with pytest.raises(SandboxFailed, match="cannot be built"):
+        await lab.sandbox(dockerfile=folder).start()
+    with pytest.raises(SandboxFailed, match=r"not here and cannot be pulled|no image"):
+        await ready(lab.engine, Spec(kind="container", image="localhost/onward-none:1"))
+
+
+def test_content_is_names_bytes_and_what_can_be_run(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="no Dockerfile"):
+        content(tmp_path)
+    (tmp_path / "Dockerfile").write_text("FROM x")
+    (tmp_path / "a").write_text("1")
+    seen = [content(tmp_path)]
+    (tmp_path / "a").chmod(0o755)
+    seen.append(content(tmp_path))
+    (tmp_path / "a").rename(tmp_path / "b")
+    seen.append(content(tmp_path))
+    (tmp_path / "c").symlink_to("b")
+    seen.append(content(tmp_path))
+    assert len(set(seen)) == 4
+    assert content(tmp_path) == seen[-1]
+
+
+@aio
+async def test_a_container_needs_an_image() -> None:
+    with pytest.raises(UsageError, match="needs an image"):
+        await ready(Engine.docker(), Spec(kind="container"))
