@@ -124,7 +124,7 @@ async def test_where_there_are_no_namespaces(place: Path, apart: Path, monkeypat
         assert ran.killed == "timeout" and not running(f"3{token}") and len(running(token)) == 2
         assert marks.carrying(box.id)
         left = await box.stop()
-        assert left.processes == ("sleep", "sleep")
+        assert len(left.processes) == 2
     assert not running(token) and not marks.carrying(box.id) and not (apart / box.id).exists()
 
 

@@ -149,7 +149,7 @@ class Supervised(Sandbox):
         processes: list[str] = []
         channel = self._channel
         if channel is not None:
-            with suppress(SandboxFailed, TimeoutError):
+            with suppress(SandboxFailed, TimeoutError, KeyError, TypeError):
                 async with asyncio.timeout(_DIES):
                     header, _ = await channel.ask("left")
                     processes = [str(name) for name in header["left"]]
@@ -208,7 +208,10 @@ class Supervised(Sandbox):
             except SandboxFailed:
                 pass
             killed = "timeout" if timed_out else "memory" if cgroups.out_of_memory(groups) > starved else ""
-            return _ran(end, self._clock.ticks() - began, timed_out, killed)
+            try:
+                return _ran(end, self._clock.ticks() - began, timed_out, killed)
+            except (KeyError, TypeError, ValueError):
+                raise SandboxFailed("the sandbox does not speak as agreed any more") from None
 
     async def _finish(self, channel: Channel, end: asyncio.Future[Answer]) -> None:
         """Ask it to end, then make it."""
