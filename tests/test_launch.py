@@ -183,9 +183,7 @@ class Diary:
 
 
 def watched(house: House, diary: Diary, **flags: Any) -> None:
-    launch.run(
-        house.changed(), house.folder, house.settings(**flags), diary, models=house.known, source=house.source()
-    )
+    launch.run(house.changed(), house.folder, house.settings(**flags), diary, models=house.known, source=house.source())
 
 
 def test_the_end_is_the_last_that_a_watcher_hears_also_on_abort(house: House) -> None:

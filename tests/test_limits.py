@@ -138,9 +138,7 @@ def test_a_slow_or_closed_provider_holds_up_only_its_own_calls() -> None:
         gate = limits(concurrency=2, providers={"slow": Rate(requests_per_minute=1)})
         crowd = Crowd(gate)
         await crowd.one(call("closed"), seconds=0, error=busy(429, retry_after=3600))
-        await together(
-            *(crowd.one(call(name), seconds=0) for name in ["slow"] * 3 + ["closed"] * 3 + ["free"] * 3)
-        )
+        await together(*(crowd.one(call(name), seconds=0) for name in ["slow"] * 3 + ["closed"] * 3 + ["free"] * 3))
         return crowd.started[1:]
 
     started = run(go())

@@ -95,7 +95,7 @@ InDoubt = Annotated[
     Text, _option(_HOW, "--in-doubt", metavar="resend|stop", help="What to do about calls that may have been answered.")
 ]
 TakeOver = Annotated[Yes, _option(_HOW, "--take-over", help="Take the run from a holder you know is gone.")]
-Strict = Annotated[Yes, _option(_HOW, "--strict", help="Exit 5 where what is recorded has changed, instead of deriving.")]
+Strict = Annotated[Yes, _option(_HOW, "--strict", help="Exit 5 where what is recorded changed, instead of deriving.")]
 AutoResume = Annotated[
     Whole, _option(_HOW, "--auto-resume", min=0, metavar="[N]", help="Start again after a crash, up to N times (3).")
 ]
