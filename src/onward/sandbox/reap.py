@@ -114,18 +114,22 @@ def _labelled(engine: Sequence[str], label: str) -> list[str]:
 
 
 def _remove_containers(engine: Sequence[str], id: str, failed: list[str]) -> int:
-    try:
-        found = _asked(engine, "ps", "--all", "--quiet", "--filter", f"label={LABEL}={id}")
-    except (OSError, subprocess.SubprocessError) as error:
-        failed.append(f"{engine[0]}: {error}")
-        return 0
-    removed = 0
-    for one in found:
-        removed += 1
-        for how in (["kill"], ["rm", "--force", "--volumes"]):  # `rm` alone may ask first, and wait for ten seconds
-            with suppress(OSError, subprocess.SubprocessError):
-                _asked(engine, *how, one)
-    with suppress(OSError, subprocess.SubprocessError):
-        left = _asked(engine, "ps", "--all", "--quiet", "--filter", f"label={LABEL}={id}")
-        failed += [f"{engine[0]}: container {one} of {id} cannot be removed" for one in left]
-    return removed
+    """Remove those with this id's label; how many there were."""
+    seen: set[str] = set()
+    for _ in range(_ROUNDS):
+        try:
+            found = _asked(engine, "ps", "--all", "--quiet", "--filter", f"label={LABEL}={id}")
+        except (OSError, subprocess.SubprocessError) as error:
+            failed.append(f"{engine[0]}: {error}")
+            return len(seen)
+        if not found:
+            return len(seen)
+        for one in found:
+            for how in (["kill"], ["rm", "--force", "--volumes"]):  # `rm` alone may ask first, and wait for ten seconds
+                with suppress(OSError, subprocess.SubprocessError):
+                    _asked(engine, *how, one)
+        if seen.issuperset(found):
+            select.poll().poll(100)  # it removes itself, as it was told to when it was made, and is not through with it
+        seen.update(found)
+    failed.append(f"{engine[0]}: containers of {id} that cannot be removed: {', '.join(seen)}")
+    return len(seen)
