@@ -7,7 +7,7 @@ import gc
 import signal
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager, suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -326,8 +326,3 @@ class _Signals:
             self.runner.stop("Ctrl-C")
         else:
             self.runner.stop_now("Ctrl-C, twice")
-
-
-def until(settings: Settings, stage: str | None) -> Settings:
-    """The same settings, going through no more than this stage."""
-    return replace(settings, flags=replace(settings.flags, until=stage))

@@ -12,6 +12,7 @@ def test_the_demo_dies_goes_on_and_shows_the_bill(shell: Shell) -> None:
     done = shell("demo")
     assert done.code == 0, done.err
     assert "kill -9" in done.out and "of 60 done ($" in done.out and "to do" in done.out
+    assert ("in doubt" in done.out) == ("will be asked again" in done.out)
     assert "0 answered calls were sent again" in done.out
 
 
