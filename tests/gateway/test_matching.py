@@ -22,8 +22,8 @@ from hypothesis import strategies as st
 from onward.ask import Answer
 from onward.gateway.matching import Exchange, Match, Recorded, State, match, request_of
 from onward.gateway.normalisers import GENERIC, Rule, Rules, rules_for
-from onward.gateway.protocols import PROTOCOLS
-from onward.gateway.turns import FORMS
+from onward.protocols import PROTOCOLS
+from onward.protocols.turns import FORMS
 
 NONE = Rules("bare", "0", ())
 ALL = pytest.mark.parametrize("protocol", sorted(FORMS))

@@ -12,9 +12,9 @@ from tests.gateway.street import Street, path_of, run, shown, street
 
 from onward.ask import Answer, Usage
 from onward.errors import StepOwed, Stopping
-from onward.gateway.protocols import PROTOCOLS
-from onward.gateway.turns import FORMS
 from onward.journal import Journal, MemoryJournal
+from onward.protocols import PROTOCOLS
+from onward.protocols.turns import FORMS
 from onward.testing import ProviderServer, Request
 
 FORMATS = ("chat", "responses", "messages", "gemini")
@@ -86,7 +86,7 @@ def read(protocol: str, raw: bytes, stream: bool) -> Any:
     """The response, streamed or not."""
     if not stream:
         return json.loads(raw)
-    from onward.gateway.sse import Frames, event_of
+    from onward.protocols.sse import Frames, event_of
 
     assembly = PROTOCOLS[protocol].assembly()
     for frame in Frames().feed(raw):

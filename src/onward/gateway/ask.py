@@ -19,11 +19,11 @@ from onward.gateway.faults import failure, reported
 from onward.gateway.inprocess import Function, PythonModel, ask_python
 from onward.gateway.local import LocalModel
 from onward.gateway.prices import Prices
-from onward.gateway.protocols import PROTOCOLS, Malformed, Reported, Wire
-from onward.gateway.protocols.wire import compact, load, whole
 from onward.gateway.providers import PROVIDERS, Provider, unknown_provider
-from onward.gateway.sse import Frames, event_of
 from onward.gateway.upstream import Reply, Upstream
+from onward.protocols import PROTOCOLS, Malformed, Reported, Wire
+from onward.protocols.sse import Frames, event_of
+from onward.protocols.wire import compact, load, whole
 
 __all__ = ["Gateway", "Served"]
 

@@ -13,7 +13,7 @@ from typing import Any
 
 from onward.fingerprint import canonical
 from onward.gateway.normalisers import GENERIC, Rules, normalised
-from onward.gateway.turns import FORMS
+from onward.protocols.turns import FORMS
 
 __all__ = ["Exchange", "Recorded", "Request", "hash_of", "link", "request_of", "said_hash"]
 

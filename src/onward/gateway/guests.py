@@ -33,7 +33,6 @@ from onward.gateway.flights import Asked, Flight, Head
 from onward.gateway.matching import Match, State, match
 from onward.gateway.normalisers import GENERIC, Rules
 from onward.gateway.prices import Prices
-from onward.gateway.protocols import Malformed, Reported
 from onward.gateway.providers import Provider
 from onward.gateway.recording import Sending, bound_of
 from onward.gateway.refusals import refusal
@@ -41,6 +40,7 @@ from onward.gateway.serving import PREFIX, answer_of, before, exchange_of, targe
 from onward.gateway.upstream import Upstream
 from onward.keys import Key
 from onward.once import Step
+from onward.protocols import Malformed, Reported
 
 __all__ = ["Guest", "Miss", "Terms"]
 

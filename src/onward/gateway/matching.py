@@ -23,7 +23,7 @@ from typing import Literal, NamedTuple
 
 from onward.gateway.exchanges import Exchange, Recorded, Request, hash_of, link, request_of, said_hash
 from onward.gateway.normalisers import ABSENT, Difference, differences
-from onward.gateway.turns import FORMS
+from onward.protocols.turns import FORMS
 
 __all__ = ["Exchange", "Level", "Match", "Recorded", "Request", "State", "match", "request_of"]
 

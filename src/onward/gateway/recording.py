@@ -22,11 +22,11 @@ from onward.gateway.bounds import input_bound
 from onward.gateway.faults import failure, reported
 from onward.gateway.flights import Asked, Flight, Head
 from onward.gateway.prices import Prices
-from onward.gateway.protocols import PROTOCOLS, Assembly, Malformed, Reported
-from onward.gateway.protocols.wire import compact, load, whole
 from onward.gateway.providers import Provider
-from onward.gateway.sse import Event, Frames, event_of
-from onward.gateway.turns import FORMS
+from onward.protocols import PROTOCOLS, Assembly, Malformed, Reported
+from onward.protocols.sse import Event, Frames, event_of
+from onward.protocols.turns import FORMS
+from onward.protocols.wire import compact, load, whole
 
 __all__ = ["Bill", "Sending", "bound_of", "passed_on", "read_whole", "sent_on"]
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from onward.gateway.protocols.wire import compact
+from onward.protocols.wire import compact
 
 __all__ = ["refusal"]
 

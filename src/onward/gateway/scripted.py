@@ -278,7 +278,7 @@ class ProviderServer:
         stop a provider from answering, nor from billing."""
         from aiohttp import web
 
-        from onward.gateway.protocols import PROTOCOLS
+        from onward.protocols import PROTOCOLS
 
         wire = PROTOCOLS[found.protocol]
         whole = wire.render(made, found.model)

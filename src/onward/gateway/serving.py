@@ -10,11 +10,11 @@ from onward.entry import Entry, unpack
 from onward.gateway.exchanges import Exchange, Recorded, Request, request_of
 from onward.gateway.flights import Head
 from onward.gateway.normalisers import Rules
-from onward.gateway.protocols import PROTOCOLS, Malformed, Reported
-from onward.gateway.protocols.wire import compact, load, whole
 from onward.gateway.recording import read_whole
-from onward.gateway.sse import event_of
-from onward.gateway.turns import FORMS
+from onward.protocols import PROTOCOLS, Malformed, Reported
+from onward.protocols.sse import event_of
+from onward.protocols.turns import FORMS
+from onward.protocols.wire import compact, load, whole
 
 __all__ = ["PREFIX", "Before", "answer_of", "before", "target_of", "turn_of"]
 

@@ -20,7 +20,7 @@ from typing import Any, Literal, get_args
 from onward.errors import UsageError
 from onward.fingerprint import digest_of
 from onward.gateway.normalisers.paths import GONE, Act, Memory, Place, places, rewritten
-from onward.gateway.turns import FORMS
+from onward.protocols.turns import FORMS
 
 __all__ = ["Rule", "Rules", "normalised", "rules_from"]
 

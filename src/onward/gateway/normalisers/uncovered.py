@@ -10,7 +10,7 @@ from typing import Any
 from onward.fingerprint import digest_of
 from onward.gateway.normalisers.paths import Difference, differences
 from onward.gateway.normalisers.rules import Rules, normalised
-from onward.gateway.turns import FORMS
+from onward.protocols.turns import FORMS
 
 __all__ = ["Uncovered", "uncovered"]
 

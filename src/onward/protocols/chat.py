@@ -11,7 +11,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from onward.ask import Answer, Message, Usage
-from onward.gateway.protocols.wire import (
+from onward.protocols.sse import Event, frame_of
+from onward.protocols.wire import (
     Malformed,
     Reported,
     arguments_of,
@@ -21,7 +22,6 @@ from onward.gateway.protocols.wire import (
     function_of,
     load,
 )
-from onward.gateway.sse import Event, frame_of
 
 __all__ = ["NAME", "assembly", "body", "delivered", "frames", "headers", "largest_output", "parse", "path", "render"]
 

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from onward.gateway.sse import Event, Frames, event_of, frame_of
+from onward.protocols.sse import Event, Frames, event_of, frame_of
 
 
 @pytest.mark.parametrize("end", ["\n", "\r\n", "\r"])

@@ -19,7 +19,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from onward.gateway.protocols.wire import arguments_of
+from onward.protocols.wire import arguments_of
 
 __all__ = ["FORMS", "Form", "Said"]
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from onward.gateway.protocols import chat, gemini, messages, responses
-from onward.gateway.protocols.wire import Assembly, Malformed, Reported, Wire
+from onward.protocols import chat, gemini, messages, responses
+from onward.protocols.wire import Assembly, Malformed, Reported, Wire
 
 __all__ = ["PROTOCOLS", "Assembly", "Malformed", "Reported", "Wire"]
 

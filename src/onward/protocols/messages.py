@@ -14,7 +14,8 @@ from typing import Any
 
 from onward.ask import Answer, Message, Usage
 from onward.errors import UsageError
-from onward.gateway.protocols.wire import (
+from onward.protocols.sse import Event, frame_of
+from onward.protocols.wire import (
     Malformed,
     Reported,
     arguments_of,
@@ -25,7 +26,6 @@ from onward.gateway.protocols.wire import (
     parts_of,
     text_of,
 )
-from onward.gateway.sse import Event, frame_of
 
 __all__ = [
     "DEFAULT_OUTPUT", "NAME", "assembly", "body", "delivered", "frames", "headers", "largest_output", "parse", "path",

@@ -16,9 +16,9 @@ from hypothesis import strategies as st
 
 from onward.ask import Answer, Usage
 from onward.errors import UsageError
-from onward.gateway.protocols import PROTOCOLS, Malformed, Reported
-from onward.gateway.protocols.wire import load, whole
-from onward.gateway.sse import Frames, event_of
+from onward.protocols import PROTOCOLS, Malformed, Reported
+from onward.protocols.sse import Frames, event_of
+from onward.protocols.wire import load, whole
 
 CAT = base64.b64encode(b"a cat").decode()
 TOOL = {"name": "add", "description": "adds", "parameters": {"type": "object", "properties": {"a": {"type": "number"}}}}

@@ -15,7 +15,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from onward.ask import Answer, Message, Usage
-from onward.gateway.protocols.wire import (
+from onward.protocols.sse import Event, frame_of
+from onward.protocols.wire import (
     Malformed,
     Reported,
     arguments_of,
@@ -26,7 +27,6 @@ from onward.gateway.protocols.wire import (
     parts_of,
     text_of,
 )
-from onward.gateway.sse import Event, frame_of
 
 __all__ = ["NAME", "assembly", "body", "delivered", "frames", "headers", "largest_output", "parse", "path", "render"]
 

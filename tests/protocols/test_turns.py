@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 
 from onward.ask import Answer
-from onward.gateway.protocols import PROTOCOLS
-from onward.gateway.sse import Frames, event_of
-from onward.gateway.turns import FORMS
+from onward.protocols import PROTOCOLS
+from onward.protocols.sse import Frames, event_of
+from onward.protocols.turns import FORMS
 
 CALLS = [{"id": "c1", "name": "bash", "arguments": {"cmd": "date"}}, {"id": "c2", "name": "bash", "arguments": {}}]
 TALK: list[dict[str, Any]] = [

@@ -19,7 +19,7 @@ from typing import Any, NamedTuple, Protocol
 
 from onward.ask import Answer, Message
 from onward.errors import UsageError
-from onward.gateway.sse import Event
+from onward.protocols.sse import Event
 
 __all__ = [
     "Assembly", "Function", "Malformed", "Reported", "Wire", "arguments_of", "chunks_of", "compact", "data_url",
