@@ -1,0 +1,94 @@
+"""What an agent is to us: a program of some version that is started with an instruction and told where the model is.
+
+An adapter says how it is installed, how it is started, and which wire formats it speaks. It changes nothing of it.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from onward.sandbox import Bind, Ran
+
+__all__ = ["Agent", "Go", "Installed", "Launch", "Said"]
+
+Said = Callable[[str], None]
+"""Told what is going on, in words for a person."""
+
+
+@dataclass(frozen=True, slots=True)
+class Installed:
+    """An agent of one version on this machine."""
+
+    version: str
+    command: tuple[str, ...]
+    """How it is started, by absolute paths that are the same inside a sandbox."""
+    binds: tuple[Bind, ...] = ()
+    """What a sandbox must be able to read for that."""
+    env: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Go:
+    """What one start of an agent is told. All paths are inside the sandbox, and the same at every attempt."""
+
+    instruction: str
+    model: str
+    """The name by which its provider knows the model."""
+    url: str
+    """The gateway, without a version: `http://127.0.0.1:8399`."""
+    token: str
+    """What it shows the gateway as its key. No provider's key is ever here."""
+    home: str
+    workdir: str
+    session: str
+    """A UUID for whatever it calls its session: the same at every attempt of a trial."""
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Launch:
+    """How it is started in a sandbox."""
+
+    command: tuple[str, ...]
+    env: Mapping[str, str] = field(default_factory=dict)
+    files: Mapping[str, bytes] = field(default_factory=dict)
+    """Its configuration: {absolute path inside: content}, put there before it starts."""
+    stdin: bytes = b""
+
+
+class Agent(ABC):
+    """One agent, unmodified."""
+
+    name: str
+    summary: str
+    """One line for a list."""
+    protocols: tuple[str, ...]
+    """The wire formats that it may speak: `chat`, `responses`, `messages`, `gemini`. The first is its main one."""
+    own: tuple[str, ...] = ()
+    """Paths in the working folder that hold its own state and are no part of its work."""
+    asks: bool = True
+    """Whether it asks a model at all: one that does and made no call through the gateway has gone past it."""
+
+    @abstractmethod
+    def find(self, cache: Path, options: Mapping[str, Any]) -> Installed | None:
+        """What is installed already of the version that is wanted (`options["version"]`, else the pinned default)."""
+
+    @abstractmethod
+    def install(self, cache: Path, options: Mapping[str, Any], say: Said) -> Installed:
+        """Install it, once per version. Raises UsageError that says what is missing on this machine."""
+
+    @abstractmethod
+    def launch(self, installed: Installed, go: Go) -> Launch:
+        """How to start it."""
+
+    def identity(self, options: Mapping[str, Any]) -> dict[str, Any]:
+        """What its behaviour depends on besides its version: goes into the fingerprint."""
+        return {name: value for name, value in options.items() if name != "version"}
+
+    def final(self, ran: Ran) -> str:
+        """What it said last to whoever started it."""
+        return ran.out.strip()
