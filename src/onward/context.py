@@ -7,31 +7,40 @@ from __future__ import annotations
 
 import asyncio
 import inspect
-from collections.abc import Awaitable, Callable, Coroutine, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from concurrent.futures import Future
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import dataclass, field
 from threading import Thread
-from typing import Any, Self
+from typing import Any, Protocol, Self
 
 from onward.ask import Answer, Ask, Call, Message, Reply, Usage
-from onward.clock import Clock
 from onward.entry import Outcome
+from onward.episode import Episode
 from onward.errors import BudgetReached, CallRejected, Refused, StepTimeout, Stopping
 from onward.fingerprint import Fingerprint, digest_of
 from onward.history import History
 from onward.keys import Key
+from onward.meter import Meter
 from onward.once import Recorder, Step
 from onward.plan import seed_of
 
 __all__ = [
-    "Answer", "Ask", "BlockingContext", "Call", "Context", "Message", "Meter", "Usage", "World", "in_thread",
-    "trial_context",
+    "Answer", "Ask", "BlockingContext", "Call", "Context", "Message", "Meter", "Performer", "Usage", "World",
+    "in_thread", "trial_context",
 ]  # fmt: skip
 
 _ENDS = (BudgetReached, StepTimeout, Stopping)
-_TICK = 5.0
-"""Seconds of active time that a kill may forget."""
+
+class Performer(Protocol):
+    """Performs episodes: what evaluation knows of sandboxes and agents."""
+
+    async def perform(self, ctx: Context, episode: Episode) -> Any:
+        """Let the agent work, and have its work judged: `{"output": …, …}`. Exchanges become children of `ctx`.
+
+        Raises StepTimeout with such a value where the trial's limit ended it; StepFailed for the agent's own failure.
+        """
+        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,93 +54,8 @@ class World:
     seed: int = 0
     on_text: Callable[[Key, str], None] | None = None
     """Told of each piece of text as it arrives, by the key of the call; None: calls are not streamed."""
-
-
-class Meter:
-    """A trial's active time: the sum over its attempts, less waiting for our limiter or a provider's Retry-After.
-
-    Samples of one trial share it. While one call waits and another is under way, time counts.
-    """
-
-    def __init__(
-        self, clock: Clock, limit: float | None, before: float = 0.0, tokens: int | None = None, used_tokens: int = 0
-    ) -> None:
-        self.clock, self.limit, self.tokens, self.used_tokens = clock, limit, tokens, used_tokens
-        self._active, self._noted, self._at = before, before, 0.0
-        self._running = self._waiting = self._sending = 0
-
-    @property
-    def active(self) -> float:
-        """Seconds so far, over all attempts."""
-        now = self.clock.ticks()
-        if self._running and not self._parked:
-            self._active += now - self._at
-        self._at = now
-        return self._active
-
-    @property
-    def _parked(self) -> bool:
-        return self._waiting > 0 and not self._sending
-
-    @contextmanager
-    def waiting(self) -> Iterator[None]:
-        """For our own limiter, or for a provider's Retry-After."""
-        _ = self.active
-        self._waiting += 1
-        try:
-            yield
-        finally:
-            _ = self.active
-            self._waiting -= 1
-
-    @contextmanager
-    def sending(self) -> Iterator[None]:
-        """A call is under way."""
-        _ = self.active
-        self._sending += 1
-        try:
-            yield
-        finally:
-            _ = self.active
-            self._sending -= 1
-
-    def spent(self, tokens: int) -> None:
-        """Count tokens against the trial's own limit. Raises StepTimeout when it is passed."""
-        self.used_tokens += tokens
-        self.check()
-
-    def check(self) -> None:
-        """Raise StepTimeout where the trial's token limit is used up: before a call, so none is paid in vain."""
-        if self.tokens is not None and self.used_tokens >= self.tokens:
-            raise StepTimeout(f"the trial's limit of {self.tokens} tokens is used up", kind="TokenLimit")
-
-    async def run(self, body: Awaitable[Any], tick: Callable[[float], Awaitable[None]]) -> Any:
-        """Await the body within what is left of the limit; `tick` every five seconds of active time."""
-        _ = self.active
-        self._running += 1
-        task = asyncio.ensure_future(body)
-        pause: asyncio.Future[None] | None = None
-        try:
-            while True:
-                left = _TICK if self.limit is None else self.limit - self.active
-                if left <= 1e-6:
-                    raise StepTimeout(f"the trial's limit of {self.limit:g} s of active time", kind="TimeLimit")
-                pause = asyncio.ensure_future(self.clock.sleep(1.0 if self._parked else min(_TICK, left)))
-                done, _ = await asyncio.wait({task, pause}, return_when=asyncio.FIRST_COMPLETED)
-                pause.cancel()
-                if task in done:
-                    return task.result()
-                if self.active - self._noted >= _TICK - 1e-6:
-                    self._noted = self.active
-                    await tick(self.active)
-        finally:
-            if pause is not None:
-                pause.cancel()
-            if not task.done():
-                task.cancel()
-                await asyncio.gather(task, return_exceptions=True)
-            _ = self.active
-            self._running -= 1
+    performer: Performer | None = None
+    """Who performs the episodes of agents."""
 
 
 @dataclass(slots=True)
@@ -152,6 +76,8 @@ class Context:
     ended: Exception | None = None
     """Why nothing more may be done here: the run stops, or the trial's own limit is reached. A body that catches it
     and returns something all the same has not come to a result."""
+    within: Step | None = None
+    """The step that runs the body."""
 
     def child(self, name: str, digest: str = "") -> Context:
         """The context of a step below this one."""
@@ -165,19 +91,32 @@ class Context:
 
     async def run(
         self, child: Context, fingerprint: Fingerprint, body: Callable[[], Awaitable[Any]],
-        *, fails_as: Outcome = "failed", timed: bool = False,
+        *, fails_as: Outcome = "failed", timed: bool = False, whole: bool = True,
     ) -> Any:  # fmt: skip
-        """The verb, for a step below this one with a fingerprint of its own (`fails_as`: see `onward.once.Step`)."""
+        """The verb, for a step below this one with a fingerprint of its own (`fails_as`: see `onward.once.Step`).
+
+        `timed` against the trial's limit; not `whole`: only what its body awaits by `child.timed`."""
         child.parent = fingerprint.digest
 
-        async def whole() -> Any:
+        async def bodied() -> Any:
             value = await body()
             if child.ended is not None:
                 raise child.ended
             return value
 
-        step = Step(child.key, fingerprint, whole, fails_as, self.meter if timed else None)
+        step = Step(child.key, fingerprint, bodied, fails_as, self.meter if timed else None, whole)
+        child.within = step
         return await self.world.recorder.once(self.history, step)
+
+    async def timed(self, body: Awaitable[Any]) -> Any:
+        """Await within what is left of the trial's own limit. Raises StepTimeout, and has cancelled it then."""
+        assert self.within is not None, "only a step that is timed knows its limit"
+        return await self.world.recorder.timed(self.history, self.within, body)
+
+    async def note(self, **data: Any) -> None:
+        """Write down, durably, what this step is about to do."""
+        assert self.within is not None, "only a step that is timed has an attempt to write to"
+        await self.world.recorder.note(self.history, self.within, data)
 
     async def step(
         self, name: str, body: Callable[..., Any], *, key: str | None = None, depends: Any = None,

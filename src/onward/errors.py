@@ -24,6 +24,8 @@ Failures of the thing under test are data; failures of ours are exceptions. Ever
 
 from __future__ import annotations
 
+from typing import Any
+
 __all__ = [
     "BudgetReached", "CallError", "CallRejected", "CallTransient", "Damaged", "Drifted", "Fenced", "Held", "NotThere",
     "OnwardError", "ProviderStopped", "Refused", "SpecError", "StepError", "StepFailed", "StepOwed", "StepTimeout",
@@ -92,9 +94,11 @@ class StepError(OnwardError):
 
     outcome = "error"
 
-    def __init__(self, reason: str, *, key: str = "", kind: str = "") -> None:
+    def __init__(self, reason: str, *, key: str = "", kind: str = "", value: Any = None) -> None:
         super().__init__(f"{key}: {reason}" if key else reason)
         self.reason, self.key, self.kind = reason, key, kind
+        self.value = value
+        """What it had come to all the same: an agent's work as it stood when its time was up."""
 
 
 class StepFailed(StepError):

@@ -87,6 +87,8 @@ class Step(NamedTuple):
     fails_as: Outcome = "failed"
     """What an exception of the body's own means: the thing under test `failed`, or an `error` of ours."""
     timer: Timer | None = None
+    whole: bool = True
+    """Whether the timer bounds the whole body; else the body says what it bounds (`Recorder.timed`)."""
 
 
 class Missing(Exception):
@@ -141,6 +143,8 @@ class Recorder:
         """Why the journal took an entry no more. Nothing is appended after that, and no step is judged by it."""
         self._acks = _Acknowledgements()
         self._noted = (0, "")
+        self._open: dict[Key, int] = {}
+        """The attempt under way at each step that has a timer."""
 
     # the verb
 
@@ -179,33 +183,48 @@ class Recorder:
             return entry.value
         error = entry.data.get("error", {})
         made = _RAISED[str(entry.outcome)]
-        raise made(error.get("reason", "no reason was recorded"), key=entry.key, kind=error.get("kind", ""))
+        reason = error.get("reason", "no reason was recorded")
+        raise made(reason, key=entry.key, kind=error.get("kind", ""), value=entry.value)
 
     async def _run(self, history: History, step: Step) -> Any:
         attempt = history.attempts(step.key) + 1
         try:
-            value = plain(await (step.body() if step.timer is None else self._timed(history, step, attempt)))
+            value = plain(await (step.body() if step.timer is None else self._bounded(history, step, attempt)))
         except (Stopping, BudgetReached, Missing):
             raise
         except Exception as error:
             outcome = _outcome_of(error, step.fails_as)
             if outcome is None or self.broken is not None:
                 raise
-            data = {"error": _described(error)}
+            data: dict[str, Any] = {"error": _described(error)}
+            if isinstance(error, StepTimeout) and error.value is not None:
+                data["value"] = plain(error.value)
             await self._result(history, step, attempt, outcome, data)
             reason, kind = data["error"]["reason"], data["error"]["kind"]
-            raise _RAISED[outcome](reason, key=step.key, kind=kind) from error
+            raise _RAISED[outcome](reason, key=step.key, kind=kind, value=data.get("value")) from error
         await self._result(history, step, attempt, "ok", {"value": value})
         return value
 
-    async def _timed(self, history: History, step: Step, attempt: int) -> Any:
+    async def _bounded(self, history: History, step: Step, attempt: int) -> Any:
+        self._open[step.key] = attempt
+        try:
+            return await (self.timed(history, step, step.body()) if step.whole else step.body())
+        finally:
+            del self._open[step.key]
+
+    async def timed(self, history: History, step: Step, body: Awaitable[Any]) -> Any:
+        """Await what the step's timer bounds; its active time is noted as it goes, so that a kill forgets little."""
         timer = step.timer
         assert timer is not None
 
         async def tick(active: float) -> None:
-            await self._append(self._entry("intent", history, step, attempt, {"active": round(active, 3)}), history)
+            await self.note(history, step, {"active": round(active, 3)})
 
-        return await timer.run(step.body(), tick)
+        return await timer.run(body, tick)
+
+    async def note(self, history: History, step: Step, data: Mapping[str, Any]) -> None:
+        """Write down what is about to be done in an attempt that is under way: a sandbox to be made, time used."""
+        await self._append(self._entry("intent", history, step, self._open[step.key], data), history)
 
     async def _result(
         self, history: History, step: Step, attempt: int, outcome: Outcome, data: dict[str, Any],
