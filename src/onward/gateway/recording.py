@@ -24,11 +24,12 @@ from onward.gateway.flights import Asked, Flight, Head
 from onward.gateway.prices import Prices
 from onward.gateway.providers import Provider
 from onward.protocols import PROTOCOLS, Assembly, Malformed, Reported
+from onward.protocols.recorded import read_whole
 from onward.protocols.sse import Event, Frames, event_of
 from onward.protocols.turns import FORMS
-from onward.protocols.wire import compact, load, whole
+from onward.protocols.wire import whole
 
-__all__ = ["Bill", "Sending", "bound_of", "passed_on", "read_whole", "sent_on"]
+__all__ = ["Bill", "Sending", "bound_of", "passed_on", "sent_on"]
 
 _KEPT = ("content-type", "request-id", "x-request-id")
 _PASSED = (*_KEPT, "retry-after", "retry-after-ms", "x-should-retry", "openai-processing-ms", "openai-version")
@@ -102,20 +103,6 @@ class Bill:
         form: dict[str, Any] = {"input": used.input, "output": used.output}
         form.update({name: count for name, count in (("cached", used.cached), ("reasoning", used.reasoning)) if count})
         return {**form, "estimated": True} if self.estimated else form
-
-
-def read_whole(protocol: str, text: str) -> Mapping[str, Any]:
-    """The response in a body. Gemini's may be a list: a stream without server-sent events. Raises Malformed,
-    Reported."""
-    if not text.lstrip().startswith("["):
-        found: Mapping[str, Any] = whole(load(text), text)
-        return found
-    assembly = PROTOCOLS[protocol].assembly()
-    for item in load(f'{{"items":{text}}}')["items"]:
-        assembly.feed(Event("", compact(item)))
-    if not assembly.done:
-        raise Malformed("the answer was cut: its list ends before the last chunk")
-    return assembly.response()
 
 
 @dataclass(slots=True)

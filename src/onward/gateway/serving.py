@@ -10,11 +10,10 @@ from onward.entry import Entry, unpack
 from onward.gateway.exchanges import Exchange, Recorded, Request, request_of
 from onward.gateway.flights import Head
 from onward.gateway.normalisers import Rules
-from onward.gateway.recording import read_whole
-from onward.protocols import PROTOCOLS, Malformed, Reported
-from onward.protocols.sse import event_of
+from onward.protocols import PROTOCOLS
+from onward.protocols.recorded import assembled, response_of
 from onward.protocols.turns import FORMS
-from onward.protocols.wire import compact, load, whole
+from onward.protocols.wire import compact, load
 
 __all__ = ["PREFIX", "Before", "answer_of", "before", "target_of", "turn_of"]
 
@@ -60,36 +59,13 @@ def before(context: Context, rules: Rules, *, exact_only: bool = False) -> Befor
 
 def exchange_of(key: str, request: Request, value: Mapping[str, Any], *, exact_only: bool = False) -> Exchange:
     """A recorded exchange as the match sees it."""
-    turn = turn_of(request.protocol, _response(request.protocol, value))
+    turn = turn_of(request.protocol, response_of(request.protocol, value))
     return Exchange.of(key, request, turn, parent_changed=exact_only)
 
 
 def turn_of(protocol: str, response: Mapping[str, Any]) -> Sequence[Mapping[str, Any]]:
     """The assistant turn that a whole response adds."""
     return FORMS[protocol].turn(response)
-
-
-def _response(protocol: str, value: Mapping[str, Any]) -> Mapping[str, Any]:
-    """The whole response in a recorded value; nothing where it was a refusal."""
-    if not 200 <= value["status"] < 300:
-        return {}
-    try:
-        if "body" in value:
-            return read_whole(protocol, value["body"])
-        return _assembled(protocol, value["frames"])
-    except (Malformed, Reported):
-        return {}
-
-
-def _assembled(protocol: str, frames: Sequence[Sequence[Any]]) -> Mapping[str, Any]:
-    assembly, odd = PROTOCOLS[protocol].assembly(), False
-    for _, text in frames:
-        event = event_of(text.encode())
-        if event is not None and (not assembly.done or protocol == "gemini"):
-            odd = odd or "\\ud" in event.data or "\\uD" in event.data
-            assembly.feed(event)
-    found: Mapping[str, Any] = whole(assembly.response(), "\\ud" if odd else "")
-    return found
 
 
 def answer_of(protocol: str, value: Mapping[str, Any], stream: bool) -> tuple[Head, bytes]:
@@ -101,7 +77,7 @@ def answer_of(protocol: str, value: Mapping[str, Any], stream: bool) -> tuple[He
             headers["content-type"] = _EVENTS
             return Head(status, headers), b"".join(_rendered(protocol, value["body"]))
         headers["content-type"] = "application/json"
-        return _bodied(status, headers, compact(_assembled(protocol, value["frames"])).encode())
+        return _bodied(status, headers, compact(assembled(protocol, value["frames"])).encode())
     if "body" in value:
         return _bodied(status, headers, value["body"].encode())
     return Head(status, headers), "".join(text for _, text in value["frames"]).encode()
