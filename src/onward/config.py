@@ -56,6 +56,8 @@ class Settings:
     flags: Flags = Flags()
     local_log: Path | None = None
     """Where the local model's server writes a line for each request (ONWARD_LOCAL_LOG)."""
+    cache: Path = Path(".onward-cache")
+    """Where agents are installed, once for all runs (ONWARD_CACHE, else XDG_CACHE_HOME/onward, else ~/.cache/onward)."""
 
     def having(self, **changes: Any) -> Settings:
         """The same with other flags."""
@@ -83,7 +85,15 @@ def settings(
     urls = {name: known[variable] for name, variable in _BASE_URLS.items() if known.get(variable)}
     where = store or Path(known.get("ONWARD_STORE") or "runs")
     log = known.get("ONWARD_LOCAL_LOG")
-    return Settings(where, keys, urls, dict(prices or {}), flags or Flags(), Path(log) if log else None)
+    return Settings(where, keys, urls, dict(prices or {}), flags or Flags(), Path(log) if log else None, _cache(known))
+
+
+def _cache(known: Mapping[str, str]) -> Path:
+    stated = known.get("ONWARD_CACHE")
+    if stated:
+        return Path(stated).expanduser().absolute()
+    shared = known.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(shared).absolute() / "onward"
 
 
 def _dotenv(path: Path) -> dict[str, str]:
