@@ -59,7 +59,9 @@ _ALIKE = ZstdDict(
 )
 _IN_HEX = re.compile(rb"([0-9a-f]{32})|([0-9a-f]{12})")
 _IN_BYTES = re.compile(rb"\x01(.{16})|\x02(.{6})", re.DOTALL)
-_MARKS = re.compile(rb"[\x01\x02]")
+_SHAPE = bytes(ord("x") if letter in b"0123456789abcdef" else ord(" ") for letter in range(256))
+_RUN = b"x" * 12
+"""Most content has no digest in it, and to see that by its shape costs a tenth of what the search for one does."""
 _local = threading.local()
 
 
@@ -84,9 +86,8 @@ def shrunk(content: bytes) -> bytes:
     if len(content) < _LEAST:
         return _AS_IT_IS + content
     mark, given = _SMALL, content
-    if not _MARKS.search(content):
-        given, count = _IN_HEX.subn(_to_bytes, content)
-        mark = _SMALL_HEX if count else _SMALL
+    if b"\x01" not in content and b"\x02" not in content and _RUN in content.translate(_SHAPE):
+        given, mark = _IN_HEX.sub(_to_bytes, content), _SMALL_HEX
     small = _compressor().compress(given, ZstdCompressor.FLUSH_FRAME)
     return mark + small[4:] if len(small) - 4 < len(content) else _AS_IT_IS + content
 
