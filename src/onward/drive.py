@@ -6,7 +6,7 @@ import asyncio
 import gc
 import signal
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
-from contextlib import asynccontextmanager, contextmanager, suppress
+from contextlib import AbstractContextManager, asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,7 @@ from onward.config import Settings
 from onward.context import World, trial_context
 from onward.errors import NotThere, OnwardError, StepError, StepFailed, StepTimeout, Stopping
 from onward.experiment import Assembled, LimitsSpec
-from onward.gateway import PROVIDERS, Gateway, Prices, from_entry, parse_price, with_keys
+from onward.gateway import PROVIDERS, Gateway, Prices, Provider, from_entry, parse_price, with_keys
 from onward.gateway.local import LocalModel
 from onward.gateway.upstream import Upstream
 from onward.history import History
@@ -33,7 +33,7 @@ from onward.runner import Runner
 from onward.runs import Run, read_run
 from onward.stages import State, Work, trial
 
-__all__ = ["Ending", "Invocation", "drive", "gateway_of"]
+__all__ = ["Ending", "Invocation", "drive", "gateway_of", "prices_of", "providers_of", "upstream_of"]
 
 Prelude = Callable[[Run, Recorder], Awaitable[None]]
 
@@ -74,10 +74,22 @@ class Invocation:
     clock: Clock = field(default_factory=SystemClock)
     open: Callable[[Path], Journal] = SqliteJournal
     """Opens the folder's journal for writing; tests hand in one that fails on purpose."""
+    signals: Callable[[Runner, Watch], AbstractContextManager[None]] | None = None
+    """What Ctrl-C and SIGTERM mean while it runs; None: they stop the run."""
+    again: bool = False
+    """Whether settled trials are taken on too: then their fingerprints alone say what runs."""
 
 
 def gateway_of(assembled: Assembled, settings: Settings, models: Mapping[str, Any] | None = None) -> Gateway:
     """The gateway for an experiment: known providers, its own, keys and prices from the settings."""
+    return Gateway(
+        providers_of(assembled, settings), models=models, prices=prices_of(assembled, settings),
+        local=LocalModel(log=settings.local_log), upstream=upstream_of(assembled, settings),
+    )  # fmt: skip
+
+
+def providers_of(assembled: Assembled, settings: Settings) -> dict[str, Provider]:
+    """Who may be asked, by name and with keys: the known ones, where the environment points them, and its own."""
     spec = assembled.spec
     providers = dict(PROVIDERS)
     for name, url in settings.base_urls.items():
@@ -86,11 +98,18 @@ def gateway_of(assembled: Assembled, settings: Settings, models: Mapping[str, An
         stated = entry.model_dump(exclude_none=True, include={"base_url", "protocol", "key_name"})
         if stated:
             providers[name] = from_entry(name, stated)
-    prices = dict(parse_price(f"{model}={price}") for model, price in {**spec.prices, **settings.prices}.items())
-    local = LocalModel(log=settings.local_log)
-    upstream = Upstream(stall=_limits(assembled, settings).stall)
-    keyed = with_keys(providers, settings.keys)
-    return Gateway(keyed, models=models, prices=Prices(prices), local=local, upstream=upstream)
+    return with_keys(providers, settings.keys)
+
+
+def prices_of(assembled: Assembled, settings: Settings) -> Prices:
+    """What calls cost: list prices, and what is stated over them."""
+    stated = {**assembled.spec.prices, **settings.prices}
+    return Prices(dict(parse_price(f"{model}={price}") for model, price in stated.items()))
+
+
+def upstream_of(assembled: Assembled, settings: Settings) -> Upstream:
+    """The network, with the patience that the limits allow."""
+    return Upstream(stall=_limits(assembled, settings).stall)
 
 
 def _limits(assembled: Assembled, settings: Settings) -> LimitsSpec:
@@ -155,7 +174,7 @@ async def _driven(invocation: Invocation, journal: Journal, dead: Any) -> Ending
     spending = Spending(sums.spent[0] + sums.doubt[0], sums.spent[1] + sums.doubt[1])
     gate = Limits(_bounds(assembled, limits), clock, spending)
     recorder = Recorder(journal, clock, gate, Retry(limits.attempts, max_wait=limits.max_wait))
-    standings = run.standings(flags.until)
+    standings = {} if invocation.again else run.standings(flags.until)
     shared = _Shared(invocation, run, recorder, limits, standings)
     progress = shared.progress
     progress.spent_before, progress.reused_usd = sums.spent[0], sums.reused[0]
@@ -169,7 +188,7 @@ async def _driven(invocation: Invocation, journal: Journal, dead: Any) -> Ending
         why = f"{doubt} calls are in doubt (at most ${doubt_usd:.2f}): --in-doubt resend asks them again"
         return shared.ending(3, why)
     runner = Runner(recorder, window=4 * limits.concurrency + 24, max_errors=limits.max_errors)
-    with _Signals(runner, invocation.watch), _seldom_collected():
+    with (invocation.signals or _Signals)(runner, invocation.watch), _seldom_collected():
         await runner.run(shared.work())
     return shared.ending(None, runner.outcome.stopped or _first(gate.stopped_providers), runner.outcome.reasons)
 

@@ -19,7 +19,7 @@ from onward.functions import Function, load, resolve
 from onward.parsers import parser
 from onward.reducers import reducer
 from onward.scorers import scorer
-from onward.solvers import Solver, function_solver, model_solver, recorded_solver
+from onward.solvers import Solver, function_solver, model_solver, recorded_solver, wrapped_solver
 from onward.stages import Judge, Stages
 
 __all__ = ["Assembled", "JudgeSpec", "LimitsSpec", "ProviderSpec", "SolverSpec", "Spec", "assemble", "frozen"]
@@ -45,6 +45,8 @@ class SolverSpec(_Model):
     python: Any = None
     recorded: str = ""
     """Digest of answers that were made elsewhere: `onward import` writes it, with a `model` that is only a label."""
+    wrapped: tuple[str, ...] = ()
+    """The words of `onward wrap` by which a program is known again; only that verb goes on with it."""
     prompt: Any = None
     """A file (`prompts/math.md`) or the text itself. With `{input}` in it: the question; else the system message."""
     params: dict[str, Any] = Field(default_factory=dict)
@@ -55,7 +57,7 @@ class SolverSpec(_Model):
 
     @model_validator(mode="after")
     def _one_kind(self) -> SolverSpec:
-        if self.python is None and not self.model and not self.recorded:
+        if self.python is None and not (self.model or self.recorded or self.wrapped):
             raise ValueError("a solver needs `model: provider/name` or `python: file.py:function`")
         return self
 
@@ -292,6 +294,8 @@ def _assemble_solver(solver: SolverSpec, reader: _Reader, where: str) -> Solver:
         return function_solver(solver.name, reader.function(solver.python, where), solver.model)
     if solver.recorded:
         return recorded_solver(solver.name, solver.recorded, solver.model)
+    if solver.wrapped:
+        return wrapped_solver(solver.name, solver.wrapped)
     prompt = reader.text(solver.prompt, where)
     return model_solver(solver.name, solver.model, prompt, solver.request, seeded=solver.seeded)
 

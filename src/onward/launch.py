@@ -151,6 +151,10 @@ async def _resume(
     run = open_run(folder)
     try:
         assembled = stored(run)
+        for command in (solver.elsewhere for solver in assembled.solvers if solver.elsewhere):
+            raise UsageError(
+                f"{run.name} is a wrapped program, which goes on by its own command. In {assembled.folder}: {command}"
+            )
         changed = drift_of(run, assembled)
         if changed and settings.flags.strict:
             raise Drifted(f"{', '.join(changed)} changed since {run.name} was made (--strict)")

@@ -6,18 +6,19 @@ import asyncio
 import base64
 import inspect
 import re
-from collections.abc import Awaitable, Callable, Mapping
+import shlex
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from onward.context import BlockingContext, Context, in_thread
-from onward.errors import StepFailed
+from onward.errors import StepFailed, UsageError
 from onward.fingerprint import digest_of
 from onward.functions import Function
 from onward.once import Missing
 from onward.tasks import Task
 
-__all__ = ["Solver", "function_solver", "model_solver", "recorded_solver", "rendered"]
+__all__ = ["Solver", "function_solver", "model_solver", "recorded_solver", "rendered", "wrapped_solver"]
 
 _FIELD = re.compile(r"\{([A-Za-z_][\w.]*)\}")
 
@@ -30,6 +31,8 @@ class Solver:
     parts: Mapping[str, str]
     solve: Callable[[Context, Task], Awaitable[Any]]
     """Gives `{"output": text or JSON}`, or raises: its own exception is the solver's failure."""
+    elsewhere: str = ""
+    """The command that goes on with it, where no verb can that drives a run from its own folder."""
 
 
 def rendered(template: str, task: Task) -> str:
@@ -108,6 +111,16 @@ def recorded_solver(name: str, outputs: str, model: str = "") -> Solver:
         raise Missing(ctx.key, "no answer was recorded for this task, and none can be made: import one")
 
     return Solver(name, {"recorded": digest_of([model, outputs])}, solve)
+
+
+def wrapped_solver(name: str, words: Sequence[str]) -> Solver:
+    """A program that a person runs through `onward wrap`: its folder, environment and terminal are that person's."""
+    command = f"onward wrap {shlex.join(words)}"
+
+    async def solve(ctx: Context, task: Task) -> Any:
+        raise UsageError(f"this is a wrapped program, which goes on by its own command: {command}")
+
+    return Solver(name, {"wrapped": digest_of(list(words))}, solve, elsewhere=command)
 
 
 def function_solver(name: str, function: Function, model: str = "") -> Solver:
