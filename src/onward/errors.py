@@ -24,12 +24,14 @@ Failures of the thing under test are data; failures of ours are exceptions. Ever
 
 from __future__ import annotations
 
+import difflib
+from collections.abc import Iterable
 from typing import Any
 
 __all__ = [
     "BudgetReached", "CallError", "CallRejected", "CallTransient", "Damaged", "Drifted", "Fenced", "Held", "NotThere",
     "OnwardError", "ProviderStopped", "Refused", "SpecError", "StepError", "StepFailed", "StepOwed", "StepTimeout",
-    "Stopping", "UsageError",
+    "Stopping", "UsageError", "did_you_mean",
 ]  # fmt: skip
 
 
@@ -161,3 +163,12 @@ class BudgetReached(CallError):
     """The call was not sent: its reservation does not fit what is left of the budget."""
 
     exit_code = 3
+
+
+def did_you_mean(word: str, known: Iterable[str]) -> str:
+    """` Did you mean "x"?` for the nearest known word, else ` Known: a, b, c.`; made to stand after a message."""
+    names = sorted(known)
+    close = difflib.get_close_matches(word, names, n=1)
+    if close:
+        return f' Did you mean "{close[0]}"?'
+    return f" Known: {', '.join(names)}." if names else ""

@@ -11,20 +11,19 @@ source file. Files that it imports do not count: code that leans on its neighbou
 
 from __future__ import annotations
 
-import difflib
 import functools
 import inspect
 import linecache
 import sys
 import threading
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
 from types import ModuleType
 from typing import Any, TypeVar, overload
 
-from onward.errors import OnwardError, SpecError
+from onward.errors import OnwardError, SpecError, did_you_mean
 from onward.fingerprint import canonical
 
 __all__ = ["Function", "Registry", "did_you_mean", "load", "resolve"]
@@ -43,15 +42,6 @@ class Function:
     """JSON: what of it can change a result. It goes into a fingerprint."""
     source: str | None = None
     """The text of the user's file, kept in the run so that `load` can build it again; None for a built-in."""
-
-
-def did_you_mean(word: str, known: Iterable[str]) -> str:
-    """` Did you mean "x"?` for the nearest known word, else ` Known: a, b, c.`; made to stand after a message."""
-    names = sorted(known)
-    close = difflib.get_close_matches(word, names, n=1)
-    if close:
-        return f' Did you mean "{close[0]}"?'
-    return f" Known: {', '.join(names)}." if names else ""
 
 
 # ---------------------------------------------------------------- registries
