@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from onward.errors import UsageError, did_you_mean
 from onward.sandbox import Bind, Ran
 
 __all__ = ["Agent", "Go", "Installed", "Launch", "Said"]
@@ -47,6 +48,8 @@ class Go:
     session: str
     """A UUID for whatever it calls its session: the same at every attempt of a trial."""
     options: Mapping[str, Any] = field(default_factory=dict)
+    protocol: str = ""
+    """The wire format in which the model is to be asked, one of the agent's; by default its main one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +75,22 @@ class Agent(ABC):
     """Paths in the working folder that hold its own state and are no part of its work."""
     asks: bool = True
     """Whether it asks a model at all: one that does and made no call through the gateway has gone past it."""
+    version: str = ""
+    """The version that is meant where an experiment names none: the one that our tests run."""
+    takes: tuple[str, ...] = ("version", "args", "env")
+    """What an experiment may say of it: more arguments (`args`), more environment (`env`), and what is its own."""
+
+    def check(self, options: Mapping[str, Any]) -> None:
+        """Raises UsageError for what it does not take, or what is not of the form it must have."""
+        for name, value in options.items():
+            if name not in self.takes:
+                raise UsageError(f"{self.name} takes no {name!r}.{did_you_mean(name, self.takes)}")
+            if name == "version" and not isinstance(value, str):
+                raise UsageError(f'{self.name}: version is a text, as in "1.2.3", not {value!r}')
+            if name == "args" and not _texts(value):
+                raise UsageError(f"{self.name}: args is a list of texts, not {value!r}")
+            if name == "env" and not (isinstance(value, Mapping) and _texts([*value, *value.values()])):
+                raise UsageError(f"{self.name}: env is names and texts, not {value!r}")
 
     @abstractmethod
     def find(self, cache: Path, options: Mapping[str, Any]) -> Installed | None:
@@ -89,6 +108,14 @@ class Agent(ABC):
         """What its behaviour depends on besides its version: goes into the fingerprint."""
         return {name: value for name, value in options.items() if name != "version"}
 
+    def wanted(self, options: Mapping[str, Any]) -> str:
+        """The version that is meant."""
+        return str(options.get("version") or self.version)
+
     def final(self, ran: Ran) -> str:
         """What it said last to whoever started it."""
         return ran.out.strip()
+
+
+def _texts(value: Any) -> bool:
+    return isinstance(value, list | tuple) and all(isinstance(one, str) for one in value)
