@@ -32,6 +32,7 @@ __all__ = [
 
 _ENDS = (BudgetReached, StepTimeout, Stopping)
 
+
 class Performer(Protocol):
     """Performs episodes: what evaluation knows of sandboxes and agents."""
 

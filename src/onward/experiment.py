@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +17,10 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator, model_valida
 from onward.errors import SpecError
 from onward.functions import Function, load, resolve
 from onward.parsers import parser
+from onward.plan import Shape
 from onward.reducers import reducer
 from onward.scorers import scorer
-from onward.solvers import Solver, function_solver, model_solver, recorded_solver, wrapped_solver
+from onward.solvers import Solver, agent_solver, function_solver, model_solver, recorded_solver, wrapped_solver
 from onward.stages import Judge, Stages
 
 __all__ = ["Assembled", "JudgeSpec", "LimitsSpec", "ProviderSpec", "SolverSpec", "Spec", "assemble", "frozen"]
@@ -38,11 +39,19 @@ def _named(value: str) -> str:
 
 
 class SolverSpec(_Model):
-    """What is under test: a `model` with a prompt, or a `python` function (`file.py:name` or a callable)."""
+    """What is under test: a `model` with a prompt, a `python` function (`file.py:name` or a callable), an `agent`."""
 
     name: str = ""
     model: str = ""
     python: Any = None
+    agent: str = ""
+    """A program that works by itself in a sandbox, its model traffic through us: `claude-code`, `codex`, `command` …"""
+    options: dict[str, Any] = Field(default_factory=dict)
+    """What the agent is told: its `version`, a `command`, further `args`."""
+    sandbox: Any = None
+    """A kind (`bubblewrap`, `container`, `process`), or a mapping: kind, image, memory, cpus, pids, disk, network."""
+    found: dict[str, Any] = Field(default_factory=dict)
+    """What agent and image were found to be when the run was made. Written by Onward."""
     recorded: str = ""
     """Digest of answers that were made elsewhere: `onward import` writes it, with a `model` that is only a label."""
     wrapped: tuple[str, ...] = ()
@@ -57,8 +66,12 @@ class SolverSpec(_Model):
 
     @model_validator(mode="after")
     def _one_kind(self) -> SolverSpec:
-        if self.python is None and not (self.model or self.recorded or self.wrapped):
-            raise ValueError("a solver needs `model: provider/name` or `python: file.py:function`")
+        if self.python is None and not (self.model or self.recorded or self.agent or self.wrapped):
+            raise ValueError("a solver needs `model: provider/name`, `python: file.py:function` or `agent: NAME`")
+        if self.agent and self.python is not None:
+            raise ValueError("a solver is an agent or a python function, not both")
+        if self.agent and self.request:
+            raise ValueError("an agent chooses its own sampling: temperature, max_tokens and params are not for it")
         return self
 
     @property
@@ -175,6 +188,8 @@ def _default_name(solver: SolverSpec) -> str:
     if solver.python is not None:
         named = solver.python if isinstance(solver.python, str) else getattr(solver.python, "__name__", "solver")
         return re.sub(r"[^\w.:@+-]", "-", named.rpartition(":")[2]).strip("-") or "solver"
+    if solver.agent:
+        return re.sub(r"[^\w.:@+-]", "-", solver.agent).strip("-") or "solver"
     return re.sub(r"[^\w.:@+-]", "-", solver.model.rpartition("/")[2]).strip("-") or "solver"
 
 
@@ -191,6 +206,12 @@ class Assembled:
     """User functions by field."""
     folder: Path = Path()
     """Where its paths start. No part of what it is."""
+
+    @property
+    def shape(self) -> Shape:
+        """The steps of every trial, for the plan."""
+        agents = tuple(solver.name for solver in self.solvers if solver.is_agent)
+        return replace(self.stages.shape, agents=agents)
 
     @property
     def identity(self) -> dict[str, Any]:
@@ -292,6 +313,10 @@ def assemble(spec: Spec, folder: Path, stored: Mapping[str, Any] | None = None) 
 def _assemble_solver(solver: SolverSpec, reader: _Reader, where: str) -> Solver:
     if solver.python is not None:
         return function_solver(solver.name, reader.function(solver.python, where), solver.model)
+    if solver.agent and not solver.recorded:
+        prompt = reader.text(solver.prompt, where)
+        sandbox = solver.sandbox if isinstance(solver.sandbox, Mapping) else {"kind": solver.sandbox or ""}
+        return agent_solver(solver.name, solver.agent, solver.model, prompt, solver.options, sandbox, solver.found)
     if solver.recorded:
         return recorded_solver(solver.name, solver.recorded, solver.model)
     if solver.wrapped:

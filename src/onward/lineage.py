@@ -64,7 +64,7 @@ class Wanted:
     def plan(self) -> Plan:
         """The plan of a fresh run of it."""
         solvers = tuple(solver.name for solver in self.assembled.solvers)
-        return Plan(solvers, self.assembled.spec.trials, self.assembled.stages.shape, tuple(self.chunks))
+        return Plan(solvers, self.assembled.spec.trials, self.assembled.shape, tuple(self.chunks))
 
 
 def wanted(

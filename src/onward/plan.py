@@ -88,6 +88,14 @@ class Shape:
     parse: bool = False
     scores: tuple[str, ...] = ()
     judges: tuple[str, ...] = ()
+    agents: tuple[str, ...] = ()
+    """The solvers that are agents: what they had come to when their time was up is judged too."""
+
+    def goes_on(self, head: Result) -> bool:
+        """Whether what is below a step is wanted: it has a value."""
+        if head.outcome == "timeout" and self.agents:
+            return Key(head.key).names[0] in self.agents
+        return head.outcome == "ok"
 
     def steps(self, stage: str) -> tuple[str, ...]:
         """Relative keys of one stage's steps."""
@@ -104,6 +112,7 @@ class Shape:
         return {
             "samples": self.samples, "reduce": self.reduce, "parse": self.parse,
             "scores": list(self.scores), "judges": list(self.judges),
+            **({"agents": list(self.agents)} if self.agents else {}),
         }  # fmt: skip
 
     def until(self, stage: str | None) -> tuple[str, ...]:
@@ -177,7 +186,7 @@ def standing(heads: Mapping[str, Result], shape: Shape, stages: Sequence[str], *
             if head is None or head.outcome == "error":
                 return "owed"
             doubtful = doubtful or head.seq < newest
-            is_ok = is_ok or head.outcome == "ok"
+            is_ok = is_ok or head.outcome == "ok" or shape.goes_on(head)
             top = max(top, head.seq)
         if stage in _FEEDING:
             if not is_ok:

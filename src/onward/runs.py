@@ -89,7 +89,7 @@ class Run:
         shape = self.plan.shape
         samples = [entries[step] for step in shape.steps("generate")]
         outputs: list[list[Any]] = [
-            [number, entry.value["output"] if entry.outcome == "ok" else None, entry.outcome != "ok"]
+            [number, None if entry.value is None else entry.value["output"], entry.value is None]
             for number, entry in enumerate(samples)
         ]
         output = next((output for _, output, failed in outputs if not failed), None)

@@ -1,4 +1,4 @@
-"""What is under test: a model with a prompt, or a Python function. As data: its name, what it depends on, how."""
+"""What is under test: a model with a prompt, a Python function, an agent. As data: name, what it depends on, how."""
 
 from __future__ import annotations
 
@@ -12,13 +12,14 @@ from dataclasses import dataclass
 from typing import Any
 
 from onward.context import BlockingContext, Context, in_thread
-from onward.errors import StepFailed, UsageError
+from onward.episode import Episode, File, Folder
+from onward.errors import Refused, StepFailed, UsageError
 from onward.fingerprint import digest_of
 from onward.functions import Function
 from onward.once import Missing
 from onward.tasks import Task
 
-__all__ = ["Solver", "function_solver", "model_solver", "recorded_solver", "rendered", "wrapped_solver"]
+__all__ = ["Solver", "agent_solver", "function_solver", "model_solver", "recorded_solver", "rendered", "wrapped_solver"]
 
 _FIELD = re.compile(r"\{([A-Za-z_][\w.]*)\}")
 
@@ -31,6 +32,8 @@ class Solver:
     parts: Mapping[str, str]
     solve: Callable[[Context, Task], Awaitable[Any]]
     """Gives `{"output": text or JSON}`, or raises: its own exception is the solver's failure."""
+    is_agent: bool = False
+    """It bounds its own time, and what it had come to when that was up is judged."""
     elsewhere: str = ""
     """The command that goes on with it, where no verb can that drives a run from its own folder."""
 
@@ -145,3 +148,31 @@ def function_solver(name: str, function: Function, model: str = "") -> Solver:
         return value if isinstance(value, dict) and "output" in value else {"output": value}
 
     return Solver(name, parts, solve)
+
+
+def agent_solver(
+    name: str, agent: str, model: str, prompt: str | None, options: Mapping[str, Any], sandbox: Mapping[str, Any],
+    found: Mapping[str, Any],
+) -> Solver:  # fmt: skip
+    """An agent in a sandbox. `found`: its `version`, and the digest of its `image`, as they are on this machine."""
+    stated = {key: value for key, value in options.items() if key != "version"}
+    parts = {
+        "model": digest_of(model),
+        "prompt": digest_of(prompt),
+        "agent": digest_of([agent, found.get("version", options.get("version", "")), stated]),
+        "image": digest_of(found.get("image", "")),
+    }
+
+    async def solve(ctx: Context, task: Task) -> Any:
+        performer = ctx.world.performer
+        if performer is None:
+            raise Refused("nobody performs episodes here")
+        folder = Folder.from_json(task.metadata["folder"]) if "folder" in task.metadata else None
+        modes = folder.modes if folder else {}
+        files = tuple(File(file.name, file.digest, modes.get(file.name, 0o644)) for file in task.files)
+        instruction = rendered(prompt or "{input}", task)
+        return await performer.perform(
+            ctx, Episode(agent, model, instruction, options, sandbox, task.id, files, folder)
+        )  # fmt: skip
+
+    return Solver(name, parts, solve, is_agent=True)

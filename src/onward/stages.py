@@ -92,6 +92,8 @@ class State:
     output: Any = None
     answer: Any = None
     scores: dict[str, Any] = field(default_factory=dict)
+    timeout: StepTimeout | None = None
+    """The limit that ended the work, where it was judged all the same."""
 
 
 Stage = Callable[[Context, Work, State], Awaitable[None]]
@@ -101,10 +103,10 @@ async def generate(ctx: Context, work: Work, state: State) -> None:
     """Every sample; those that failed are left out and counted. All failed: the trial has failed."""
     wanted = range(work.stages.samples)
     if work.stages.samples == 1:
-        state.output = await _sample(ctx, work, 0)
+        state.output = await _sample(ctx, work, state, 0)
         state.candidates = [Candidate(0, state.output)]
         return
-    found = await asyncio.gather(*(_sample(ctx, work, sample) for sample in wanted), return_exceptions=True)
+    found = await asyncio.gather(*(_sample(ctx, work, state, sample) for sample in wanted), return_exceptions=True)
     failure: StepError | None = None
     ours = [value for value in found if isinstance(value, BaseException)]
     _raise_first([error for error in ours if not isinstance(error, StepFailed | StepTimeout)])
@@ -124,12 +126,20 @@ def sample_fingerprint(solver: Solver, task_digest: str, seed: int) -> Fingerpri
     return Fingerprint.join({**solver.parts, "task": task_digest, "seed": digest_of(seed)})
 
 
-async def _sample(ctx: Context, work: Work, sample: int) -> Any:
+async def _sample(ctx: Context, work: Work, state: State, sample: int) -> Any:
     name = f"generate/{sample}"
     child = ctx.child_path(name)
     child.seed = child.sample_seed(work.task.id, work.trial, sample)
     fingerprint = sample_fingerprint(work.solver, work.task_digest, child.seed)
-    value = await ctx.run(child, fingerprint, lambda: work.solver.solve(child, work.task), timed=True)
+    solver = work.solver
+    try:
+        value = await ctx.run(
+            child, fingerprint, lambda: solver.solve(child, work.task), timed=True, whole=not solver.is_agent
+        )
+    except StepTimeout as error:
+        if error.value is None:
+            raise
+        state.timeout, value = error, error.value  # work that was cut short is judged as it stands
     return value["output"]
 
 

@@ -7,7 +7,7 @@ answer = await gateway.send(gateway.prepare("python/echo", [{"role": "user", "co
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from contextlib import AbstractAsyncContextManager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import replace
 from difflib import get_close_matches
 from typing import Any, NoReturn, Protocol
@@ -82,22 +82,39 @@ class Gateway:
         vendor, slash, name = model.partition("/")
         if vendor == "python" and slash:
             return self._prepare_python(name, messages, params)
-        if not slash or not name:
-            raise UsageError(f"A model is named provider/name, such as openai/gpt-4o-mini; {model!r} is not")
-        provider = self._providers.get(vendor)
-        if provider is None:
-            raise unknown_provider(vendor, [*self._providers, "python"])
-        if provider.key_name and not provider.key:
-            raise UsageError(f"No key for {vendor}: set {provider.key_name} (or put it in .env)")
-        if self._is_ours(provider):
-            self._local.check(name)
+        provider, name = self._named(model)
+        provider.check()
         wire = PROTOCOLS[provider.protocol]
         body = wire.body(name, messages, params)
         for field, other in provider.renames.items():
             if field in body:
                 body[other] = body.pop(field)
         tokens, usd = self._bounds(provider, wire, name, body, messages)
-        return Call(vendor, provider.protocol, name, body, tokens, usd)
+        return Call(provider.name, provider.protocol, name, body, tokens, usd)
+
+    def _named(self, model: str) -> tuple[Provider, str]:
+        """Who answers `provider/name`, and what the model is called there."""
+        vendor, slash, name = model.partition("/")
+        if not slash or not name:
+            raise UsageError(f"A model is named provider/name, such as openai/gpt-4o-mini; {model!r} is not")
+        provider = self._providers.get(vendor)
+        if provider is None:
+            raise unknown_provider(vendor, [*self._providers, "python"])
+        if self._is_ours(provider):
+            self._local.check(name)
+        return provider, name
+
+    @asynccontextmanager
+    async def reach(self, model: str) -> AsyncIterator[tuple[Provider, str]]:
+        """Who answers `provider/name`, with an address that answers while this is open, and its name there. Raises
+        UsageError. (A key that is missing is missed when a call is to leave: what is served from a record needs none.)
+        """
+        provider, name = self._named(model)
+        if not self._is_ours(provider):
+            yield provider, name
+            return
+        async with self._local.turn(name) as url:
+            yield replace(provider, base_url=url), name
 
     def _prepare_python(self, name: str, messages: Sequence[Message], params: Mapping[str, Any]) -> Call:
         if name not in self._models:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter, deque
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from itertools import count
 from typing import Any, Literal
@@ -85,6 +85,12 @@ class Guest:
         self._levels: Counter[str] = Counter()
         self._divergences: list[str] = []
         self._paid = 0
+        self.over = asyncio.Event()
+        """Set when nothing more may be done in this step (`context.ended` says why)."""
+        self.on_live: Callable[[], None] | None = None
+        """Called when the first exchange leaves that no record answered."""
+        self.replaying = self._replays
+        """Whether all that was asked so far was answered from the record."""
         self.trouble: CallError | StepOwed | None = None
         """The last exchange came to nothing for reasons of ours or the provider's; an agent that gives up now has not
         failed by itself."""
@@ -99,6 +105,10 @@ class Guest:
         found = self.terms.providers.get(protocol)
         if found is None:
             raise UsageError(f"no provider speaks the {protocol} format here")
+        try:
+            found.check()
+        except UsageError as error:
+            raise self._ended(error) from None
         return found
 
     async def answer(self, asked: Asked) -> Flight:
@@ -119,7 +129,8 @@ class Guest:
                 return await self._serve(Key(found.key), asked, found)
             await self._missed(request, found)
         elif self.terms.miss == "fail":
-            raise self._ended(StepOwed("no recorded exchange is left, and the model must not be asked", kind="Miss"))
+            said = "no recorded exchange is left, and the model must not be asked"
+            raise self._ended(StepOwed(said, kind="CutPoint"))
         return self._fly(asked)
 
     def _request(self, asked: Asked) -> Request:
@@ -172,7 +183,7 @@ class Guest:
         if diverges:
             self._divergences.append(found.reason)
         if policy == "fail":
-            raise self._ended(StepOwed(found.reason, kind="Miss"))
+            raise self._ended(StepOwed(found.reason, kind="Miss" if diverges else "CutPoint"))
         if policy == "strict" and diverges:
             self.recorder.limits.stop(f"{self.context.key}: {found.reason}")
             raise self._ended(Stopping(found.reason))
@@ -213,6 +224,10 @@ class Guest:
                 self.context.meter.check()
             except StepTimeout as error:
                 raise self._ended(error) from None
+        if self.replaying or self.on_live is not None:
+            self.replaying, told, self.on_live = False, self.on_live, None
+            if told is not None:
+                told()
         self._seen.pop(asked.digest, None)  # a retry from now on is one of this
         flight = Flight(self._key(asked), asked)
         self._flights.setdefault(asked.digest, []).append(flight)
@@ -309,6 +324,7 @@ class Guest:
         """Nothing more may be done in this step, and why: the step itself raises it when its body is over."""
         if self.context.ended is None:
             self.context.ended = error
+        self.over.set()
         return self.context.ended
 
     # its end

@@ -43,6 +43,25 @@ class Provider:
         version = base.rpartition("/")[2]
         return base.removesuffix(f"/{version}") + path if path.startswith(f"/{version}/") else base + path
 
+    def speaking(self, protocol: str) -> Provider:
+        """The same provider in another of its wire formats: its base URL ends with a version in OpenAI's alone.
+
+        Most compatible servers speak several. One that does not says so itself: nothing is translated.
+        """
+        if protocol == self.protocol:
+            return self
+        base, versioned = self.base_url.rstrip("/"), ("chat", "responses")
+        if protocol in versioned and self.protocol not in versioned:
+            base = f"{base}/v1"
+        elif protocol not in versioned:
+            base = base.removesuffix("/v1")
+        return replace(self, protocol=protocol, base_url=base)
+
+    def check(self) -> None:
+        """Raises UsageError where it needs a key and has none."""
+        if self.key_name and not self.key:
+            raise UsageError(f"No key for {self.name}: set {self.key_name} (or put it in .env)")
+
     @property
     def shown_url(self) -> str:
         """The base URL as it may be printed: without user, password or query."""

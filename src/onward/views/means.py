@@ -31,6 +31,7 @@ class Mean:
 
 def outcome_of(heads: Mapping[str, Result], shape: Shape, *, scored: bool, until: str | None = None) -> str:
     """A trial's outcome from the heads under it: `ok`, `failed`, `timeout`, `error` or `missing`."""
+    outcome = "ok"
     for stage in shape.until(until):
         if stage == "score" and not scored:
             continue
@@ -41,10 +42,12 @@ def outcome_of(heads: Mapping[str, Result], shape: Shape, *, scored: bool, until
             return "error"
         if any(head is None for head in found):
             return "missing"
-        bad = [head.outcome for head in found if head is not None and head.outcome != "ok"]
+        bad = [head for head in found if head is not None and head.outcome != "ok"]
         if len(bad) == len(found) and stage in ("generate", "reduce", "parse"):
-            return bad[0]
-    return "ok"
+            outcome = bad[0].outcome
+            if not any(map(shape.goes_on, bad)):
+                break
+    return outcome
 
 
 def trial_of(key: str) -> str:
@@ -94,11 +97,11 @@ def _made_from_what_stands(run: Run, trial: str, heads: Mapping[str, Result]) ->
             entries[relative] = entry
     samples = [entries[step] for step in shape.steps("generate") if step in entries]
     kept = {step for step in entries if step.startswith("generate/")}
-    outputs = [entry.value["output"] if entry.outcome == "ok" else None for entry in samples]
-    output = next((value for value, entry in zip(outputs, samples, strict=True) if entry.outcome == "ok"), None)
+    outputs = [None if entry.value is None else entry.value["output"] for entry in samples]
+    output = next((value for value, entry in zip(outputs, samples, strict=True) if entry.value is not None), None)
     if shape.reduce and "reduce" in entries:
         triples = [
-            [n, value, entry.outcome != "ok"] for n, (value, entry) in enumerate(zip(outputs, samples, strict=True))
+            [n, value, entry.value is None] for n, (value, entry) in enumerate(zip(outputs, samples, strict=True))
         ]
         if not _depends(entries["reduce"], "samples", digest_of(triples)):
             return kept
@@ -135,14 +138,17 @@ class Marks:
     def value(self, trial: str, step: str, outcome: str, *, first: bool = False) -> float | None:
         """A trial's score at one scorer; None where there is none (it is owed, or was never scored)."""
         if first and trial in self.first_outcome:
-            if self.first_outcome[trial] in ("failed", "timeout"):
-                return 0.0
-            found = self.first.get(f"{trial}/{step}")
+            found = _scored(self.first.get(f"{trial}/{step}"), self.first_outcome[trial])
             if found is not None or self.first_outcome[trial] != "missing":
                 return found
-        if outcome in ("failed", "timeout"):
-            return 0.0
-        return self.now.get(f"{trial}/{step}")
+        return _scored(self.now.get(f"{trial}/{step}"), outcome)
+
+
+def _scored(mark: float | None, outcome: str) -> float | None:
+    """A failure is worth nothing, and so is a timeout unless what it had come to was judged."""
+    if outcome == "failed" or (outcome == "timeout" and mark is None):
+        return 0.0
+    return mark
 
 
 def number_of(run: Run, body: str) -> float:

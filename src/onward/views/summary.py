@@ -147,7 +147,7 @@ def _reached(heads: Mapping[str, Result], shape: Shape, *, scored: bool) -> Iter
         done = [head for step in steps if (head := heads.get(step)) is not None and head.outcome != "error"]
         if len(done) < len(steps):
             return
-        over = stage in ("generate", "reduce", "parse") and not any(head.outcome == "ok" for head in done)
+        over = stage in ("generate", "reduce", "parse") and not any(map(shape.goes_on, done))
         yield stage
 
 

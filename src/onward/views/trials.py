@@ -133,7 +133,7 @@ def _fill(run: Run, found: Trial, entries: Mapping[str, Entry]) -> None:
     shape = run.plan.shape
     for step in (*shape.steps("generate"), *shape.steps("reduce")):
         entry = entries.get(step)
-        if entry is not None and entry.outcome == "ok" and (found.output is None or step == "reduce"):
+        if entry is not None and entry.value is not None and (found.output is None or step == "reduce"):
             found.output = entry.value["output"]
     parsed = entries.get("parse")
     found.answer = parsed.value if parsed is not None and parsed.outcome == "ok" else None
