@@ -7,7 +7,7 @@ how long it may take and how its work is judged are here as values; nothing here
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Any
 
 __all__ = ["AGENT_SECONDS", "Environment", "Episode", "File", "Folder", "Verifier"]
@@ -30,11 +30,13 @@ class Environment:
     """What an agent works in. Sizes are in megabytes, times in seconds; None and "" are the sandbox's own."""
 
     prefix: str = ""
-    """Files below this path of the task (`environment/`) are the build context, or the workspace without one."""
+    """Files below this path of the task (`environment/`) are the build context of its Dockerfile."""
     dockerfile: str = ""
     """The path of its Dockerfile in the task, if it has one."""
-    plain: bool = True
-    """Whether the Dockerfile does no more than copy files into a base image: then no container is needed."""
+    obstacle: str = ""
+    """Why it can be had in a container only: the line of the Dockerfile that does more than copy files."""
+    files: Mapping[str, str] = field(default_factory=dict)
+    """The workspace where there is no container: {absolute path inside: path in the task}."""
     image: str = ""
     workdir: str = ""
     env: Mapping[str, str] = field(default_factory=dict)
@@ -45,6 +47,11 @@ class Environment:
     build_seconds: float = 600.0
     setup: tuple[str, ...] = ()
     """Shell commands that prepare it, before the agent begins."""
+
+    @property
+    def plain(self) -> bool:
+        """Whether it can be had without a container."""
+        return not self.obstacle
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +64,10 @@ class Verifier:
     command: str = "/tests/test.sh"
     seconds: float = 600.0
     env: Mapping[str, str] = field(default_factory=dict)
+    least: float | None = None
+    """The reward that it may give at the least, and …"""
+    most: float | None = None
+    """… at the most, where the task says so."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,26 +82,46 @@ class Folder:
     """The command that solves it: the oracle's. Files below `solution_prefix` are put at `solution_target`."""
     solution_prefix: str = ""
     solution_target: str = "/solution"
+    solution_env: Mapping[str, str] = field(default_factory=dict)
     agent_seconds: float | None = None
     modes: Mapping[str, int] = field(default_factory=dict)
     """Permission bits of the files that have others than 0o644."""
 
     def to_json(self) -> dict[str, Any]:
-        """The form in a task's metadata, under `folder`."""
-        form = asdict(self)
-        form["environment"]["setup"] = list(self.environment.setup)
+        """The form in a task's metadata, under `folder`: what differs from the defaults, so that a field that is new
+        in a later version changes no task that does not use it."""
+        form = _changed(self)
+        if self.verifier is not None:
+            form["verifier"] = _changed(self.verifier)
+        if "environment" in form:
+            form["environment"] = _changed(self.environment)
         return form
 
     @classmethod
     def from_json(cls, form: Mapping[str, Any]) -> Folder:
         """The inverse of `to_json`."""
-        fields = dict(form)
-        environment = dict(fields.pop("environment", {}))
+        inner = dict(form)
+        environment = dict(inner.pop("environment", {}))
         environment["setup"] = tuple(environment.get("setup", ()))
-        verifier = fields.pop("verifier", None)
+        verifier = inner.pop("verifier", None)
         return cls(
-            environment=Environment(**environment), verifier=Verifier(**verifier) if verifier else None, **fields
+            environment=Environment(**environment),
+            verifier=None if verifier is None else Verifier(**verifier),
+            **inner,
         )
+
+
+def _changed(value: Environment | Verifier | Folder) -> dict[str, Any]:
+    plain = type(value)()
+    found = {one.name: getattr(value, one.name) for one in fields(value)}
+    different = {name: held for name, held in found.items() if held != getattr(plain, name)}
+    return {name: _json(held) for name, held in different.items()}
+
+
+def _json(held: Any) -> Any:
+    if isinstance(held, Mapping):
+        return dict(held)
+    return list(held) if isinstance(held, tuple) else held
 
 
 @dataclass(frozen=True, slots=True)
