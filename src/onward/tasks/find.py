@@ -16,7 +16,7 @@ from onward.tasks.source import Columns, Source
 
 __all__ = ["open_source"]
 
-_BUILT_IN = ("arithmetic", "gaia")
+_BUILT_IN = ("arithmetic", "examples", "gaia")
 _FILES = (".jsonl", ".csv", ".tsv", ".parquet")
 
 
@@ -26,7 +26,7 @@ def open_source(stated: Any, folder: Path = Path(), *, token: str | None = None)
     `data.jsonl` (.csv, .tsv, .parquet) · `{path: data.jsonl, input: question, target: answer}` (see `Columns`) ·
     `arithmetic` · `{arithmetic: {size: 500, seed: 1}}` · `gaia` · `{gaia: {split: test, path: FOLDER}}` · a folder in
     GAIA's layout · `hub:owner/name` · `{hub: owner/name, config:, split:, revision:, input:, …}` · `file.py:function` ·
-    a callable · a Source.
+    a callable · a Source · a task folder, or a folder of them · `examples`: our own of these.
 
     Paths start at `folder`; `token` opens gated sets. Raises SpecError for what it does not know, or cannot find.
     """
@@ -69,6 +69,13 @@ def _by_text(stated: str, options: dict[str, Any], folder: Path, token: str | No
         own = {name: options.pop(name) for name in ("config", "split", "revision") if name in options}
         return HubSource(stated.removeprefix("hub:"), columns=Columns.of(options), token=token, **own)
     path = folder / stated
+    if path.is_dir() or stated == "examples":
+        from onward.tasks.folders import EXAMPLES, FolderSource, folders
+
+        place = path if path.is_dir() and folders(path) else EXAMPLES if stated == "examples" else None
+        if place is not None:
+            _known(options, FolderSource, hidden=("path", "asked"))
+            return FolderSource(place, asked=stated)
     if stated == "gaia" or path.is_dir():
         return _gaia(None if stated == "gaia" else path, options, folder, token)
     if ".py:" in stated or path.suffix == ".py":
