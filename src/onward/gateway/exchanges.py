@@ -12,6 +12,7 @@ from hashlib import sha256
 from typing import Any
 
 from onward.fingerprint import canonical
+from onward.gateway.bodies import Said
 from onward.gateway.normalisers import GENERIC, Rules, normalised
 from onward.protocols.turns import FORMS
 
@@ -68,17 +69,17 @@ class Request:
         return self.hashes[self.end :]
 
 
-def request_of(protocol: str, body: Json, rules: Rules = GENERIC, *, target: str = "") -> Request:
+def request_of(
+    protocol: str, body: Json, rules: Rules = GENERIC, *, target: str = "", said: Sequence[Said] = ()
+) -> Request:
     """What matching needs of a request body. `target`: what the path says and the body does not (Gemini's model,
-    `count_tokens`), never the host. Raises Refused for what is not JSON."""
+    `count_tokens`), never the host. `said`: its messages, with what earlier requests worked out of them under the same
+    rules. Raises Refused for what is not JSON."""
     form = FORMS[protocol]
-    seen = normalised(protocol, body, rules)
+    seen = normalised(protocol, body, rules, said)
     messages = tuple(form.messages(seen))
     rest = form.rest(seen)
-    hashes = tuple(hash_of(message) for message in messages)
-    links = [link(protocol.encode())]
-    for one in hashes:
-        links.append(link(links[-1], one))
+    hashes, links = _chained(protocol, messages, said)
     runs = tuple(form.runs(messages))
     end = runs[-1][1] if runs else 0
     kind = hash_of([protocol, target, form.model(seen), form.tools(seen)])
@@ -86,11 +87,32 @@ def request_of(protocol: str, body: Json, rules: Rules = GENERIC, *, target: str
     bare = (hash_of(shape) if (shape := form.skeleton(one)) is not one else known
             for one, known in zip(messages[end:], hashes[end:], strict=True))  # fmt: skip
     return Request(
-        protocol, rest, messages, envelope, kind, hashes, tuple(links), runs,
+        protocol, rest, messages, envelope, kind, hashes, links, runs,
         whole=link(envelope, links[-1]),
         skeleton=link(b"skeleton", envelope, links[end], *bare),
         replies=link(b"replies", kind, *(one for start, stop in runs for one in hashes[start:stop])),
     )  # fmt: skip
+
+
+def _chained(
+    protocol: str, messages: Sequence[Json], said: Sequence[Said]
+) -> tuple[tuple[bytes, ...], tuple[bytes, ...]]:
+    """The messages' hashes, and those of the conversation's beginnings."""
+    known = {id(one.value if one.form is None else one.form): one for one in said}
+    hashes, links = [], [link(protocol.encode())]
+    for message in messages:
+        one = known.get(id(message))
+        if one is None:
+            hashes.append(hash_of(message))
+            links.append(link(links[-1], hashes[-1]))
+            continue
+        if not one.hashed:
+            one.hashed = hash_of(message)
+        if one.linked[0] != links[-1]:
+            one.linked = links[-1], link(links[-1], one.hashed)
+        hashes.append(one.hashed)
+        links.append(one.linked[1])
+    return tuple(hashes), tuple(links)
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from onward.gateway.exchanges import Request
 from onward.keys import Key
 
 __all__ = ["Asked", "Cut", "Flight", "Head"]
@@ -28,9 +29,13 @@ class Asked:
     stream: bool
     retried: bool
     """Whether an SDK says that it has sent this before."""
-    digest: bytes
-    """Hash of the normalised body: equal requests have equal ones. What the match needs costs twice as much and is made
-    where there is something to match."""
+    request: Request = field(repr=False)
+    """As the match sees it."""
+
+    @property
+    def digest(self) -> bytes:
+        """Hash of the normalised body: equal requests have equal ones."""
+        return self.request.whole
 
 
 @dataclass(frozen=True, slots=True)

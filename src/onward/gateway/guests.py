@@ -28,7 +28,8 @@ from onward.errors import (
     UsageError,
 )  # fmt: skip
 from onward.fingerprint import Fingerprint
-from onward.gateway.exchanges import Request, request_of
+from onward.gateway.bodies import Bodies
+from onward.gateway.exchanges import Request
 from onward.gateway.flights import Asked, Flight, Head
 from onward.gateway.matching import Match, State, match
 from onward.gateway.normalisers import GENERIC, Rules
@@ -36,7 +37,7 @@ from onward.gateway.prices import Prices
 from onward.gateway.providers import Provider
 from onward.gateway.recording import Sending, bound_of
 from onward.gateway.refusals import refusal
-from onward.gateway.serving import PREFIX, answer_of, before, exchange_of, target_of
+from onward.gateway.serving import PREFIX, answer_of, before, exchange_of
 from onward.gateway.upstream import Upstream
 from onward.keys import Key
 from onward.once import Step
@@ -70,7 +71,7 @@ class Guest:
     """A trial that is admitted, until it is dismissed."""
 
     def __init__(self, context: Context, terms: Terms, upstream: Upstream, prices: Prices) -> None:
-        self.context, self.terms = context, terms
+        self.context, self.terms, self.bodies = context, terms, Bodies()
         self._upstream, self._prices = upstream, prices
         self.recorder = context.world.recorder
         found = before(context, terms.rules, exact_only=terms.exact_only)
@@ -122,20 +123,15 @@ class Guest:
         if known is not None:
             return await self._serve(known, asked, Match(known, "exact"))
         if self._replays:
-            request = self._request(asked)
-            found = match(request, self._recorded, self._state)
+            found = match(asked.request, self._recorded, self._state)
             if found.key is not None and (found.level != "prefix" or self.terms.miss in ("live", "fail")):
-                self._state.served(request, self._recorded.named[found.key])
+                self._state.served(asked.request, self._recorded.named[found.key])
                 return await self._serve(Key(found.key), asked, found)
-            await self._missed(request, found)
+            await self._missed(asked.request, found)
         elif self.terms.miss == "fail":
             said = "no recorded exchange is left, and the model must not be asked"
             raise self._ended(StepOwed(said, kind="CutPoint"))
         return self._fly(asked)
-
-    def _request(self, asked: Asked) -> Request:
-        target = target_of(asked.protocol, asked.model)
-        return request_of(asked.protocol, asked.body, self.terms.rules, target=target)
 
     # from the record
 
@@ -287,8 +283,7 @@ class Guest:
         self._paid += 1
         self.trouble = None
         if self._replays:
-            request = self._request(asked)
-            self._state.served(request, self._recorded.add(exchange_of(flight.key, request, value)))
+            self._state.served(asked.request, self._recorded.add(exchange_of(flight.key, asked.request, value)))
         head = sending.head
         if "body" in value:
             length = str(sum(map(len, sending.held)))

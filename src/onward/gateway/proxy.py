@@ -22,17 +22,18 @@ import orjson
 
 from onward.context import Context
 from onward.errors import CallError, OnwardError, UsageError
-from onward.gateway.exchanges import hash_of
+from onward.gateway.exchanges import request_of
 from onward.gateway.flights import Asked, Head
 from onward.gateway.guests import Guest, Miss, Terms
 from onward.gateway.listening import Listener
-from onward.gateway.normalisers import GENERIC, Rules, normalised
+from onward.gateway.normalisers import GENERIC, Rules
 from onward.gateway.prices import Prices
 from onward.gateway.providers import Provider
 from onward.gateway.recording import passed_on, sent_on
 from onward.gateway.refusals import refusal
 from onward.gateway.serving import target_of
 from onward.gateway.upstream import Upstream
+from onward.protocols.turns import FORMS
 
 __all__ = ["Door", "by_protocol"]
 
@@ -158,7 +159,7 @@ class Door:
             raise _No(404, f"{visit.method} {visit.path} is not spoken here")
 
     async def _exchange(self, guest: Guest, visit: _Visit) -> None:
-        flight = await guest.answer(await visit.asked(guest.terms.rules))
+        flight = await guest.answer(await visit.asked(guest))
         flight.readers += 1
         gone = asyncio.ensure_future(visit.left())
         try:
@@ -229,23 +230,22 @@ class _Visit:
             if not message.get("more_body"):
                 return pieces[0] if len(pieces) == 1 else b"".join(pieces)
 
-    async def asked(self, rules: Rules) -> Asked:
+    async def asked(self, guest: Guest) -> Asked:
         """The request as an exchange. Raises _No for what is not JSON."""
         raw = await self.body()
         try:
-            body = orjson.loads(raw)
+            body, said = guest.bodies.read(raw, FORMS[self.protocol].history)
         except ValueError as error:
-            raise _No(400, f"the body is not JSON: {error}") from None
-        if not isinstance(body, dict):
-            raise _No(400, "the body is not a JSON object")
+            raise _No(400, f"the body is not a JSON object: {error}") from None
         if self.protocol == "gemini":
             model, _, verb = self.path.rpartition("/")[2].partition(":")
             stream = verb == "streamGenerateContent"
         else:
             model, stream = str(body.get("model") or ""), body.get("stream") is True
-        digest = hash_of([self.protocol, target_of(self.protocol, model), normalised(self.protocol, body, rules)])
+        target = target_of(self.protocol, model)
+        request = request_of(self.protocol, body, guest.terms.rules, target=target, said=said)
         retried = self.headers.get("x-stainless-retry-count", "0") not in ("", "0")
-        return Asked(self.protocol, model, body, raw, self.target, self.to_send, stream, retried, digest)
+        return Asked(self.protocol, model, body, raw, self.target, self.to_send, stream, retried, request)
 
     async def left(self) -> None:
         """Returns when the client has gone."""

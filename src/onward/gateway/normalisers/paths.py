@@ -9,11 +9,14 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import Any, Final, NamedTuple
+from types import MappingProxyType
+from typing import Any, Final, NamedTuple, Protocol
 
 from onward.errors import UsageError
 
-__all__ = ["ABSENT", "GONE", "Difference", "Place", "differences", "excerpts", "places", "rewritten", "steps_of"]
+__all__ = [
+    "ABSENT", "GONE", "Difference", "Known", "Place", "differences", "excerpts", "places", "rewritten", "steps_of",
+]  # fmt: skip
 
 EACH: Final = -1
 """The step `[*]`."""
@@ -70,11 +73,22 @@ def places(pairs: Iterable[tuple[str, Act]]) -> Place:
     return root
 
 
-def rewritten(value: Any, place: Place, memory: Memory) -> Any:
+class Known(Protocol):
+    """An item of a list at its place, and what it was rewritten to before; None where that is not known."""
+
+    value: Any
+    form: Any
+
+
+_NONE: Mapping[str, Sequence[Known]] = MappingProxyType({})
+
+
+def rewritten(value: Any, place: Place, memory: Memory, known: Mapping[str, Sequence[Known]] = _NONE) -> Any:
     """The value with all acts done, or GONE. What nothing changes is the very same object; nothing is mutated.
 
     One walk in the order of the document, so that what an act remembers of a conversation's beginning does not depend
-    on how the conversation goes on. Within an object the order is that of the paths: agents shuffle keys.
+    on how the conversation goes on. Within an object the order is that of the paths: agents shuffle keys. `known`: the
+    items of the lists in these fields of the value, of which some need not be walked again.
     """
     for act in place.acts:
         value = act(value, memory)
@@ -83,18 +97,21 @@ def rewritten(value: Any, place: Place, memory: Memory) -> Any:
     if not place.inner:
         return value
     if isinstance(value, dict):
-        return _in_object(value, place, memory)
+        return _in_object(value, place, memory, known)
     return _in_list(value, place, memory) if isinstance(value, list) else value
 
 
-def _in_object(value: Mapping[str, Any], place: Place, memory: Memory) -> Any:
+def _in_object(value: Mapping[str, Any], place: Place, memory: Memory, known: Mapping[str, Sequence[Known]]) -> Any:
     made: dict[str, Any] | None = None
     for step, inner in place.inner.items():
         for name in (step,) if isinstance(step, str) else sorted(value) if step == EACH else ():
             now = value if made is None else made
             if name not in now:
                 continue
-            new = rewritten(now[name], inner, memory)
+            if name in known and not inner.acts and now[name] is value[name]:
+                new = _in_known(known[name], inner, memory)
+            else:
+                new = rewritten(now[name], inner, memory)
             if new is not now[name]:
                 made = dict(value) if made is None else made
                 if new is GONE:
@@ -104,6 +121,31 @@ def _in_object(value: Mapping[str, Any], place: Place, memory: Memory) -> Any:
     return value if made is None else made
 
 
+def _in_known(items: Sequence[Known], place: Place, memory: Memory) -> list[Any]:
+    every = place.inner.get(EACH)
+    made: list[Any] = []
+    for index, one in enumerate(items):
+        new = one.form
+        if new is None:
+            inner = [found for found in (every, place.inner.get(index)) if found is not None]
+            alone: Memory = {}
+            new = _item(one.value, inner, alone)
+            if alone:  # it depends on what stands before it
+                new = _item(one.value, inner, memory)
+            else:
+                one.form = new
+        if new is not GONE:
+            made.append(new)
+    return made
+
+
+def _item(value: Any, places: Sequence[Place], memory: Memory) -> Any:
+    for place in places:
+        if value is not GONE:
+            value = rewritten(value, place, memory)
+    return value
+
+
 def _in_list(value: list[Any], place: Place, memory: Memory) -> Any:
     every = place.inner.get(EACH)
     if every is None and not any(isinstance(step, int) and step < len(value) for step in place.inner):
@@ -111,10 +153,7 @@ def _in_list(value: list[Any], place: Place, memory: Memory) -> Any:
     made: list[Any] = []
     changed = False
     for index, item in enumerate(value):
-        new = item
-        for inner in (every, place.inner.get(index)):
-            if inner is not None and new is not GONE:
-                new = rewritten(new, inner, memory)
+        new = _item(item, [found for found in (every, place.inner.get(index)) if found is not None], memory)
         changed = changed or new is not item
         if new is not GONE:
             made.append(new)

@@ -12,14 +12,14 @@ They serve the match alone: a normalised body is a new value that nobody stores,
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import lru_cache
 from typing import Any, Literal, get_args
 
 from onward.errors import UsageError
 from onward.fingerprint import digest_of
-from onward.gateway.normalisers.paths import GONE, Act, Memory, Place, places, rewritten
+from onward.gateway.normalisers.paths import GONE, Act, Known, Memory, Place, places, rewritten
 from onward.protocols.turns import FORMS
 
 __all__ = ["Rule", "Rules", "normalised", "rules_from"]
@@ -112,9 +112,9 @@ def _alias(rule: Rule, pattern: re.Pattern[str]) -> Act:
     def act(value: Any, memory: Memory) -> Any:
         if not isinstance(value, str) or rule.where not in value:
             return value
-        given = memory.setdefault(rule.name, {})
 
         def alias(found: re.Match[str]) -> str:
+            given = memory.setdefault(rule.name, {})
             name = given.setdefault(found[group], f"{rule.becomes}#{len(given) + 1}")
             start, stop = found.start(group) - found.start(), found.end(group) - found.start()
             return found[0][:start] + name + found[0][stop:]
@@ -139,11 +139,12 @@ def _tree(rules: Rules) -> tuple[Place, bool]:
     return places(pairs), any(rule.action == "sort" for rule in rules.rules)
 
 
-def normalised(protocol: str, body: Mapping[str, Any], rules: Rules) -> Mapping[str, Any]:
-    """The body as the match sees it. A new value, sharing with the old one whatever no rule changed."""
+def normalised(protocol: str, body: Mapping[str, Any], rules: Rules, said: Sequence[Known] = ()) -> Mapping[str, Any]:
+    """The body as the match sees it. A new value, sharing with the old one whatever no rule changed. `said`: the
+    messages of the body, where what they become is remembered; always under the same rules."""
     tree, sorts = _tree(rules)
-    made: Any = rewritten(body, tree, {})
     form = FORMS[protocol]
+    made: Any = rewritten(body, tree, {}, {form.history: said} if said else {})
     if sorts and isinstance(made.get(form.history), list):
         ordered = form.in_order(form.messages(made))
         if ordered:
