@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from onward.experiment import Spec
 
-__all__ = ["BENCHMARKS", "Flags", "Settings", "benchmark", "load", "placed", "settings", "specified"]
+__all__ = ["BENCHMARKS", "Flags", "Settings", "benchmark", "for_child", "load", "placed", "settings", "specified"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,6 +94,15 @@ def _cache(known: Mapping[str, str]) -> Path:
         return Path(stated).expanduser().absolute()
     shared = known.get("XDG_CACHE_HOME") or Path.home() / ".cache"
     return Path(shared).absolute() / "onward"
+
+
+def for_child(variables: Mapping[str, str], secrets: Collection[str]) -> dict[str, str]:
+    """The environment of a program that is started here: ours, without whatever holds one of these secrets, and with
+    these variables. What it sends to this machine goes through no proxy."""
+    kept = {name: value for name, value in os.environ.items() if not any(secret in value for secret in secrets)}
+    for name in ("NO_PROXY", "no_proxy"):
+        kept[name] = ",".join(filter(None, (kept.get(name, ""), "127.0.0.1,localhost")))
+    return {**kept, **variables}
 
 
 def _dotenv(path: Path) -> dict[str, str]:

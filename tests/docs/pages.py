@@ -104,7 +104,8 @@ def _usage(name: str, command: Any) -> str:
         if parameter.param_type_name == "argument":
             label = parameter.metavar or parameter.human_readable_name
             words.append(label if parameter.required or label.startswith("[") else f"[{label}]")
-    return " ".join(["onward", name, *words, "[options]"])
+    last = [word for word in words if word.startswith("-- ")]  # what comes after it is no option any more
+    return " ".join(["onward", name, *(word for word in words if word not in last), "[options]", *last])
 
 
 def cli_reference() -> str:

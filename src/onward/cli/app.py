@@ -13,7 +13,7 @@ from typing import Annotated, Any
 
 import typer
 
-from onward.cli import look, running, share
+from onward.cli import look, running, share, wrap
 from onward.cli import options as o
 from onward.cli.supervise import counted
 from onward.cli.voice import Voice, heard
@@ -150,6 +150,12 @@ def _demo(
     from onward.cli.demo import demo
 
     return demo(ctx.obj, ctx.params)
+
+
+_verb(
+    "wrap", _RUN, "onward wrap -- inspect eval task.py --model openai/gpt-4o-mini",
+    "onward wrap --name sweep -- ./sweep.sh", "onward wrap --upstream http://127.0.0.1:8000 -- python agent.py",
+)(wrap.wrap)  # fmt: skip
 
 
 # ---------------------------------------------------------------- look, share, set up

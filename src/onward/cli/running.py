@@ -27,7 +27,7 @@ from onward.plan import STAGES
 from onward.progress import Watch
 from onward.runs import find, open_run
 
-__all__ = ["redo", "replay", "resume", "run", "stop"]
+__all__ = ["redo", "replay", "resume", "run", "settings_of", "stop"]
 
 Given = Mapping[str, Any]
 Go = Callable[[Watch], Ending]
@@ -69,7 +69,7 @@ def run(voice: Voice, given: Given, board: Board | Lines) -> int:
             _refuse(given, "if_exists", other)
     if given["auto_resume"]:
         return supervise(voice.words, "run", given["auto_resume"])
-    settings = _settings(given)
+    settings = settings_of(given)
     if given["retry_errors"]:
         return _driven(board, given, lambda watch: launch.retry_errors(given["retry_errors"], settings, watch))
     path = _file(given["what"])
@@ -91,7 +91,7 @@ def resume(voice: Voice, given: Given, board: Board | Lines) -> int:
     _refuse(given, "rerun_failed", "limit")
     if given["auto_resume"]:
         return supervise(voice.words, "resume", given["auto_resume"])
-    settings, name = _settings(given), given["name"]
+    settings, name = settings_of(given), given["name"]
     if given["plan"]:
         from onward.cli.planning import planned_resume
 
@@ -106,7 +106,7 @@ def resume(voice: Voice, given: Given, board: Board | Lines) -> int:
 
 def stop(_: Voice, given: Given) -> int:
     """`onward stop`."""
-    said = launch.stop(given["name"], _settings(given), now=given["now"])
+    said = launch.stop(given["name"], settings_of(given), now=given["now"])
     print(said)
     return 0
 
@@ -114,7 +114,7 @@ def stop(_: Voice, given: Given) -> int:
 @_spoken
 def replay(_: Voice, given: Given, board: Board | Lines) -> int:
     """`onward replay`."""
-    settings, path, stage = _settings(given), given["spec"], one_of("--stage", given["stage"], STAGES[1:])
+    settings, path, stage = settings_of(given), given["spec"], one_of("--stage", given["stage"], STAGES[1:])
     spec, folder = config.load(path) if path else (None, Path())
     parent = find(settings.store, given["name"])
 
@@ -127,7 +127,7 @@ def replay(_: Voice, given: Given, board: Board | Lines) -> int:
 @_spoken
 def redo(_: Voice, given: Given, board: Board | Lines) -> int:
     """`onward redo`."""
-    settings = _settings(given)
+    settings = settings_of(given)
     return _driven(board, given, lambda watch: launch.redo(given["address"], settings, watch))
 
 
@@ -190,7 +190,7 @@ def _refuse(given: Given, first: str, *others: str) -> None:
             raise UsageError(f"{names[0]} and {names[1]} exclude each other")
 
 
-def _settings(given: Given) -> Settings:
+def settings_of(given: Given) -> Settings:
     """One frozen value out of environment, `.env` and flags."""
     for flag, known in (
         ("if_exists", ("auto", "error", "rerun")),

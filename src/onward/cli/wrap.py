@@ -1,0 +1,200 @@
+"""`wrap`: any program, its model traffic through the gateway. Standard output is the program's; we speak on error."""
+
+# ruff: noqa: PLR0913 - an option is a parameter here
+
+from __future__ import annotations
+
+import shlex
+import shutil
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any, TypeAlias
+from urllib.parse import urlsplit
+
+import typer
+
+from onward import wrapping
+from onward.cli import options as o
+from onward.cli.running import settings_of
+from onward.cli.voice import Voice, one_of
+from onward.cli.words import count, moment, money
+from onward.clock import SystemClock
+from onward.errors import UsageError
+from onward.gateway.normalisers import AGENTS, GENERIC, Rules, rules_for
+from onward.wrapping import FORMATS, Child, Opening, Terms, Wrapped
+
+__all__ = ["wrap"]
+
+Given = Mapping[str, Any]
+_POLICIES = {"warn": "live", "strict": "strict", "fork": "fork"}
+_IT, _OURS = "The program", "Its model calls"
+
+
+def _option(panel: str, *names: str, **more: Any) -> Any:
+    return typer.Option(*names, rich_help_panel=panel, show_default=False, **more)
+
+
+_Text: TypeAlias = str | None
+_Texts: TypeAlias = list[str] | None
+
+
+def wrap(
+    ctx: typer.Context,
+    command: Annotated[list[str], typer.Argument(metavar="-- COMMAND...", show_default=False)],
+    name: Annotated[
+        _Text, _option(_IT, "--name", help="Know it again by this name, not by its folder and words.")
+    ] = None,
+    resume: Annotated[
+        bool, _option(_IT, "--resume", help="It had ended by itself: serve its record, and go on after it.")
+    ] = False,
+    new: Annotated[bool, _option(_IT, "--new", help="It was stopped: record anew all the same.")] = False,
+    upstream: Annotated[
+        _Texts,
+        _option(
+            _OURS, "--upstream", metavar="[FORMAT=]URL",
+            help="Send calls to this base URL: all, or those in chat, responses, messages or gemini; repeatable.",
+        ),
+    ] = None,
+    key_name: Annotated[
+        _Text, _option(_OURS, "--key-name", metavar="VARIABLE", help="NAME of the variable with the key for it.")
+    ] = None,
+    agent: Annotated[
+        _Text, _option(_OURS, "--agent", metavar="NAME", help="What differs between its requests is this agent's.")
+    ] = None,
+    miss: Annotated[
+        _Text, _option(_OURS, "--miss", metavar="live|fail", help="What is not recorded: ask the model, or fail.")
+    ] = None,
+    on_divergence: Annotated[
+        _Text,
+        _option(
+            _OURS, "--on-divergence", metavar="warn|strict|fork",
+            help="What is recorded otherwise: ask and count it, stop, or give the rest of that record up.",
+        ),
+    ] = None,
+    price: o.Prices = None, budget_usd: o.Usd = None, budget_tokens: o.Tokens = None,
+    concurrency: o.Concurrency = None, max_wait: o.MaxWait = None, attempts: o.Attempts = None,
+    in_doubt: o.InDoubt = None, take_over: o.TakeOver = False, store: o.Store = None,
+) -> int:  # fmt: skip
+    """Run any program with its model calls recorded: killed and started again, it is served what it was told before.
+
+    The program is pointed at us by the usual variables (OPENAI_BASE_URL, ANTHROPIC_BASE_URL, …); keys stay here.
+    """
+    return _wrapped(ctx.obj, ctx.params)
+
+
+def _wrapped(voice: Voice, given: Given) -> int:
+    """The program's own exit code."""
+    command = tuple(given["command"])
+    if "--" not in voice.words:
+        said = f"onward wrap [options] -- {shlex.join(command)}"
+        raise UsageError(f"put -- before the command, so that its options stay its own: {said}")
+    if voice.json:
+        raise UsageError("standard output is the program's: --log-format json has no place to write to")
+    if given["resume"] and given["new"]:
+        raise UsageError("--resume and --new exclude each other")
+    if shutil.which(command[0]) is None:
+        raise UsageError(f"there is no program {command[0]!r} here. What follows -- is started as it is, by no shell")
+    child = Child(command, Path.cwd(), given["name"] or "")
+    speaker = _Speaker(voice)
+    wrapped = wrapping.wrap(child, _terms(given), settings_of(given), speaker)
+    if wrapped.silent:
+        print(_silent(child, wrapped), file=sys.stderr)
+    else:
+        speaker.say(_closing(wrapped))
+    return wrapped.code
+
+
+def _terms(given: Given) -> Terms:
+    miss = one_of("--miss", given["miss"] or "live", ("live", "fail"))
+    policy = one_of("--on-divergence", given["on_divergence"] or "warn", tuple(_POLICIES))
+    if miss == "fail" and given["on_divergence"]:
+        raise UsageError("--miss fail asks the model for nothing, so there is nothing for --on-divergence to decide")
+    return Terms(
+        given["resume"], given["new"], _rules(given["agent"]),
+        "fail" if miss == "fail" else _POLICIES[policy],  # type: ignore[arg-type]
+        _upstream(given["upstream"] or ()), given["key_name"] or "",
+    )  # fmt: skip
+
+
+def _rules(agent: str | None) -> Rules:
+    return rules_for(one_of("--agent", agent, sorted({rules.agent for rules in AGENTS}))) if agent else GENERIC
+
+
+def _upstream(stated: Sequence[str]) -> dict[str, str]:
+    """`URL` is for all formats, `FORMAT=URL` for one."""
+    found: dict[str, str] = {}
+    for text in stated:
+        before, equals, after = text.partition("=")
+        named = bool(equals) and "/" not in before
+        protocol, url = (
+            (one_of("--upstream FORMAT=URL: FORMAT", before, tuple(FORMATS)), after) if named else ("", text)
+        )
+        parts = urlsplit(url)
+        if parts.scheme not in ("http", "https") or not parts.netloc:
+            raise UsageError(f"--upstream {text}: give it as a URL, or as FORMAT=URL for one of {', '.join(FORMATS)}")
+        if found.setdefault(protocol, url) != url:
+            raise UsageError(f"--upstream {text}: {protocol or 'all formats'} is at {found[protocol]} already")
+    return found
+
+
+class _Speaker:
+    """Our lines, on standard error."""
+
+    def __init__(self, voice: Voice) -> None:
+        self._voice = voice
+
+    def say(self, line: str) -> None:
+        """One line, unless we are to be quiet."""
+        if not self._voice.quiet:
+            print(line, file=sys.stderr, flush=True)
+
+    def opened(self, opening: Opening) -> None:
+        """The first line: which go this is."""
+        self.say(_opening(opening))
+
+
+def _opening(opening: Opening) -> str:
+    """What this go begins with, in one line."""
+    run, answers = opening.run, f"{count(opening.recorded, 'answer')} ({money(opening.usd)})"
+    at = f" {moment(opening.at, SystemClock().now())}" if opening.at else ""
+    doubt = f", {count(opening.doubt, 'call')} in doubt (at most {money(opening.doubt_usd)})" if opening.doubt else ""
+    if opening.how == "new":
+        return f"{run}: new. Every answer is recorded before it is passed on"
+    ended = f"it had ended{at}" + (f" with exit code {opening.exit}" if opening.exit is not None else "")
+    if opening.how == "on":
+        return f"{run}: it was stopped{at} and goes on. Recorded: {answers}{doubt}"
+    if opening.how == "again":
+        return f"{run}: {ended}, and is served its record. Recorded: {answers}{doubt}"
+    why = "recorded anew (--new)" if opening.exit is None else "is recorded anew"
+    return f"{run}: {ended}, and {why}; --resume would have served its {answers}"
+
+
+def _closing(wrapped: Wrapped) -> str:
+    """What it came to, in one line."""
+    paid = f"{money(wrapped.usd)}"
+    if wrapped.unpriced:
+        paid = "price not known" if wrapped.unpriced >= wrapped.paid else f"{paid} and {wrapped.unpriced} unpriced"
+    line = f"{wrapped.run}: served {wrapped.served:,}, paid {wrapped.paid:,} ({paid})"
+    if wrapped.doubt:
+        line += f", in doubt {wrapped.doubt:,} (at most {money(wrapped.doubt_usd)})"
+    divergences = wrapped.report.get("divergences", 0)
+    if divergences:
+        line += f". {count(divergences, 'divergence')}, the first: {wrapped.report['first_divergence']}"
+    if not wrapped.finished:
+        return f"{line}. Not finished: {wrapped.stopped}. The same command goes on"
+    if wrapped.exit:
+        return f"{line}. Ended with exit code {wrapped.exit}: --resume goes on over this record, without it all is new"
+    return line
+
+
+def _silent(child: Child, wrapped: Wrapped) -> str:
+    """A program that made no call: where it was to make them, and what to do."""
+    ended = f" (it ended with exit code {wrapped.exit})" if wrapped.exit else ""
+    return (
+        f"error: {child.program} made no model call through the gateway, so nothing was recorded{ended}.\n"
+        f"It was told where to by {', '.join(wrapped.variables)}\n"
+        f"with a key of its own as {', '.join(wrapped.keys)}.\n"
+        "Where it has another setting for its address or its key, an option or a file, give it these variables' values:\n"
+        f"onward wrap -- sh -c '{child.program} ... \"$OPENAI_BASE_URL\" ... \"$OPENAI_API_KEY\"'"
+    )
