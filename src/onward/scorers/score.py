@@ -55,7 +55,7 @@ class Scorers(Registry):
 
     @staticmethod
     def _bring_in() -> None:
-        from onward.scorers import exact, gaia, includes, numeric, overlap  # noqa: F401
+        from onward.scorers import exact, gaia, includes, numeric, overlap, reward  # noqa: F401
 
 
 scorer = Scorers("scorer", positional=2)
