@@ -159,6 +159,45 @@ async def test_what_is_bound_can_be_read_only(lab: Lab, tmp_path: Path) -> None:
 
 
 @aio
+async def test_other_folders_of_its_own_are_empty_and_can_be_written(lab: Lab) -> None:
+    async with lab.sandbox(folders=["/logs", "/srv/tests", "/logs"]) as box:
+        ran = await box.run("ls /logs /srv/tests; echo 1 > /logs/a && mkdir -p /srv/tests/b && cat /logs/a")
+        assert (ran.code, ran.out.split()) == (0, ["/logs:", "/srv/tests:", "1"]), ran
+        await box.put(b"put", "/srv/tests/c")
+        assert (await box.run("cat /srv/tests/c")).out == "put"
+    assert not os.path.lexists("/logs/a") and not os.path.lexists("/srv/tests")
+    for path in ("logs", "/", "/a/../etc"):
+        with pytest.raises(UsageError, match="give an absolute path"):
+            await lab.sandbox(folders=[path]).start()
+
+
+_WAYS = {
+    "nothing": ":",
+    "files": "mkdir -p /logs/v/a/b; echo 1 > /logs/v/x; echo 2 > /logs/v/a/b/c; chmod 000 /logs/v/a/b /logs/v",
+    "a file": "echo 1 > /logs/v",
+    "a link": "mkdir /tmp/kept; echo 1 > /tmp/kept/file; ln -s /tmp/kept /logs/v",
+    "a link to nothing": "ln -s /nowhere /logs/v",
+    "a link in a loop": "ln -s v /logs/v",
+    "a pipe": "mkfifo /logs/v",
+    "links in it": "mkdir /logs/v /tmp/kept; echo 1 > /tmp/kept/file; cd /logs/v; ln -s /tmp/kept d; ln -s d/file f",
+    "depth": "mkdir /logs/v; cd /logs/v; n=0; while [ $n -lt 900 ]; do mkdir deeply; cd -P deeply; n=$((n+1)); done",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("way", _WAYS)
+@aio
+async def test_a_folder_is_cleared_whatever_was_made_of_it(lab: Lab, way: str) -> None:
+    async with lab.sandbox(folders=["/logs"]) as box:
+        ran = await box.run(_WAYS[way])
+        assert ran.code == 0, ran
+        await box.clear("/logs/v")
+        assert await box.snapshot("/logs") == {"v": ("0755", "folder")}
+        assert (await box.run("echo new > /logs/v/new && cat /logs/v/new")).out == "new\n"
+        if "/tmp/kept" in _WAYS[way]:
+            assert (await box.run("cat /tmp/kept/file")).out == "1\n"
+
+
+@aio
 async def test_stopping_twice_and_using_what_is_stopped(lab: Lab) -> None:
     box = lab.sandbox()
     await box.start()

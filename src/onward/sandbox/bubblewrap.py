@@ -137,7 +137,7 @@ class Bubblewrap(Supervised):
         if disk is not None and "--size" not in options:
             raise UsageError(f"this bwrap cannot limit the disk (it has no --size); it is {bwrap()[0]}")
         yield from ("--proc", "/proc", "--dev", "/dev")
-        for name, target in (("tmp", "/tmp"), ("home", self.home), ("work", self.workdir)):
+        for target, name in self.own().items():
             if disk is not None:
                 yield from ("--perms", "1777" if name == "tmp" else "0755", "--size", str(disk), "--tmpfs", target)
                 continue

@@ -86,13 +86,16 @@ class Container(Supervised):
             yield from ("--pids-limit", str(spec.pids))
         if spec.user:
             yield from ("--user", spec.user)
+        size = f",size={spec.disk}" if spec.disk is not None else ""
+        places = [(path, "0777") for path in self.own() if path not in ("/tmp", self.home, self.workdir)]
         if spec.disk is not None:
             self.note("of the image's own files no more than one of this size can be written, but any number of them")
             most = spec.disk + (1 << 20)  # more than a full tmpfs: that is to say so, not to kill
             yield f"--ulimit=fsize={most}:{most}"
-            for target, mode in (("/tmp", "1777"), (self.home, "0777"), (self.workdir or self.image.workdir, "0777")):
-                if target:
-                    yield from ("--tmpfs", f"{target}:rw,exec,size={spec.disk},mode={mode}")
+            places += [("/tmp", "1777"), (self.home, "0777"), (self.workdir or self.image.workdir, "0777")]
+        for target, mode in places:
+            if target:
+                yield from ("--tmpfs", f"{target}:rw,exec{size},mode={mode}")
 
     def _mounts(self, python: Path) -> Iterator[str]:
         pairs = [(self.folder.path / "lib", f"{LIB}/lib"), (python, f"{LIB}/python")]

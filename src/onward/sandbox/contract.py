@@ -47,13 +47,15 @@ class Spec:
     cpus: float | None = None
     pids: int | None = 4096
     disk: int | None = None
-    """The most that HOME, the working folder and /tmp can each hold. They are in memory then."""
+    """The most that HOME, the working folder, /tmp and each of `folders` can hold. They are in memory then."""
     network: bool = False
     env: Mapping[str, str] = field(default_factory=dict)
     """The whole environment, but for HOME, PWD, a PATH of the system's and a container's own."""
     home: str = "/home/agent"
     workdir: str = "/work"
     """For a container, "" is the image's own."""
+    folders: Sequence[str] = ()
+    """Other absolute paths at which it has an empty folder of its own that can be written, in a container in memory."""
     files: Mapping[str, Path | bytes] = field(default_factory=dict)
     """What is put in at the start: {path inside: content, or a file or folder of the host}."""
     binds: Sequence[Bind] = ()
@@ -169,6 +171,13 @@ class Sandbox(ABC):
     @abstractmethod
     async def put(self, source: Path | bytes, target: str) -> None:
         """Put a file or a folder's content at this path inside."""
+
+    @abstractmethod
+    async def clear(self, folder: str) -> None:
+        """Make this absolute path an empty folder, whatever is there: a link on the way is removed, not followed.
+
+        For what must not be of an agent's making; it has to have ended, and all that it started.
+        """
 
     @abstractmethod
     async def get(self, source: str, target: Path, *, most: int = 1 << 30) -> Taken:

@@ -97,6 +97,9 @@ class Supervisor:
             elif verb == "put":
                 parcels.unpack(asked["target"], self._next)
                 self._reply(number, end=True)
+            elif verb == "clear":
+                parcels.clear(asked["target"])
+                self._reply(number, end=True)
             elif verb == "get":
                 parcels.pack(asked["source"], lambda chunk: self._reply(number, chunk), asked["most"])
                 self._reply(number, end=True)

@@ -5,6 +5,7 @@ A path is resolved here, among the sandbox's own files: a link to the host's lea
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import io
 import json
@@ -17,7 +18,10 @@ from typing import Any, BinaryIO
 
 from onward.sandbox.frames import CHUNK
 
-__all__ = ["pack", "snapshot", "unpack"]
+__all__ = ["clear", "pack", "snapshot", "unpack"]
+
+
+_FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
 class _Sink(io.RawIOBase):
@@ -85,6 +89,63 @@ def unpack(target: str, take: Callable[[], tuple[dict[str, Any], bytes]]) -> Non
 
 def _as_it_is(member: tarfile.TarInfo, path: str) -> tarfile.TarInfo:
     return member
+
+
+def clear(target: str) -> None:
+    """Make `target` an empty folder. What is in the way of it, link or file, is removed; no link is followed."""
+    at = os.open("/", _FOLDER)
+    try:
+        for part in [part for part in target.split("/") if part not in {"", "."}]:
+            below = _entered(part, at)
+            os.close(at)
+            at = below
+        with suppress(OSError):
+            os.fchmod(at, 0o755)
+        _empty(at)
+    finally:
+        os.close(at)
+
+
+def _entered(name: str, at: int) -> int:
+    """The folder of this name, made where there is none or something else has its name."""
+    for _ in range(2):
+        try:
+            return os.open(name, _FOLDER, dir_fd=at)
+        except PermissionError:
+            os.chmod(name, 0o755, dir_fd=at)
+        except OSError as error:
+            if error.errno not in (errno.ENOENT, errno.ENOTDIR, errno.ELOOP):
+                raise
+            with suppress(FileNotFoundError):
+                os.unlink(name, dir_fd=at)
+            os.mkdir(name, 0o755, dir_fd=at)
+    return os.open(name, _FOLDER, dir_fd=at)
+
+
+def _empty(at: int) -> None:
+    """Remove all that is in a folder. What a folder in it holds is moved up first: it may be deeper than any path."""
+    while names := os.listdir(at):
+        for name in names:
+            if not _is_folder(name, at):
+                os.unlink(name, dir_fd=at)
+                continue
+            inner = _entered(name, at)
+            try:
+                with suppress(OSError):
+                    os.fchmod(inner, 0o700)
+                for one in os.listdir(inner):
+                    if _is_folder(one, inner):
+                        os.chmod(one, 0o700, dir_fd=inner)  # a folder that is moved is written to
+                        os.rename(one, os.urandom(16).hex(), src_dir_fd=inner, dst_dir_fd=at)
+                    else:
+                        os.unlink(one, dir_fd=inner)
+            finally:
+                os.close(inner)
+            os.rmdir(name, dir_fd=at)
+
+
+def _is_folder(name: str, at: int) -> bool:
+    return stat.S_ISDIR(os.lstat(name, dir_fd=at).st_mode)
 
 
 def pack(source: str, give: Callable[[bytes], None], most: int) -> None:

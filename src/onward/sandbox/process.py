@@ -16,6 +16,7 @@ from functools import cache
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from onward.errors import UsageError
 from onward.sandbox import runtime
 from onward.sandbox.bubblewrap import bwrap, given, grouped, reaches
 from onward.sandbox.marks import MARKER
@@ -67,7 +68,7 @@ class Process(Supervised):
 
     async def _command(self) -> list[str]:
         self._way, why = await asyncio.to_thread(ways)
-        for name in ("tmp", "home", "work"):
+        for name in self.own().values():
             (self.folder.path / name).mkdir()
         if not self.spec.network:
             self.note("the network is the host's")
@@ -77,6 +78,8 @@ class Process(Supervised):
             command = [bwrap()[0], *_mapped(), "--unshare-pid", "--as-pid-1", "--die-with-parent", "--new-session",
                        *self._host(), *await given(self), "--chdir", self.workdir, "--"]  # fmt: skip
             return grouped(self, command + runtime.start(f"{LIB}/python", LIB))
+        if self.spec.folders:
+            raise UsageError(f"{', '.join(self.spec.folders)} cannot be folders of a sandbox's own here: {why}")
         self.home, self.workdir = str(self.folder.path / "home"), str(self.folder.path / "work")
         self.note(f"HOME, the working folder and /tmp have another path each time: {why}")
         inside = [sys.executable, "-I", "-S", "-c", _START.format(lib=str(self.folder.path / "lib"))]
@@ -87,7 +90,7 @@ class Process(Supervised):
 
     def _host(self) -> Iterator[str]:
         """The host's files, but for our own places: what is in the way of one is bound around it."""
-        places = {"/tmp": "tmp", self.home: "home", self.workdir: "work"}
+        places = self.own()
         holes = {PurePosixPath(path) for path in (*places, LIB, "/proc")}
         yield from self._around(Path("/"), holes)
         yield from ("--proc", "/proc")

@@ -17,6 +17,7 @@ from pathlib import Path, PurePosixPath
 from typing import IO, Any
 
 from onward.clock import Clock, SystemClock
+from onward.errors import UsageError
 from onward.sandbox import cgroups, marks, unpacking
 from onward.sandbox.channel import Answer, Channel
 from onward.sandbox.contract import Left, Place, Ran, Sandbox, SandboxFailed, Snapshot, Spec, Taken
@@ -88,6 +89,19 @@ class Supervised(Sandbox):
         """Take these control groups, written down before they are made."""
         self.watched = groups.folders
         self.folder.note("groups", [str(folder) for folder in groups.folders])
+
+    def own(self) -> dict[str, str]:
+        """The folders that are its own, by path: what each is called in `folder`."""
+        places = {"/tmp": "tmp", self.home: "home", self.workdir: "work"}
+        others = [path for path in dict.fromkeys(self.spec.folders) if path not in places]
+        for path in others:
+            if (
+                not path.startswith("/")
+                or PurePosixPath(path) == PurePosixPath("/")
+                or ".." in PurePosixPath(path).parts
+            ):
+                raise UsageError(f"{path!r} cannot be a folder of a sandbox: give an absolute path")
+        return {**places, **{path: f"other-{number}" for number, path in enumerate(others)}}
 
     # ------------------------------------------------------------------------------------------ start and stop
 
@@ -263,6 +277,13 @@ class Supervised(Sandbox):
             header, _ = await end
         if "error" in header:
             raise SandboxFailed(f"could not put files into {target}: {header['error']}")
+
+    async def clear(self, folder: str) -> None:
+        """Make this path an empty folder."""
+        async with self._one:
+            header, _ = await self._open().ask("clear", target=folder)
+        if "error" in header:
+            raise SandboxFailed(f"could not clear {folder}: {header['error']}")
 
     async def get(self, source: str, target: Path, *, most: int = _MOST) -> Taken:
         """Take a file or folder out."""
