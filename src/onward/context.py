@@ -107,7 +107,10 @@ class Context:
 
         step = Step(child.key, fingerprint, bodied, fails_as, self.meter if timed else None, whole)
         child.within = step
-        return await self.world.recorder.once(self.history, step)
+        try:
+            return await self.world.recorder.once(self.history, step)
+        finally:
+            child.within = None  # the two hold each other: left alone, each would wait for the collector of cycles
 
     async def timed(self, body: Awaitable[Any]) -> Any:
         """Await within what is left of the trial's own limit. Raises StepTimeout, and has cancelled it then."""
