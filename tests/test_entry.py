@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from onward.entry import Entry, blob_digest, pack, pack_value, unpack, unpack_value
-from onward.errors import Damaged
+from onward.entry import Entry, Links, blob_digest, pack, pack_value, unpack, unpack_value
+from onward.errors import Damaged, Refused
 from onward.fingerprint import Fingerprint
 from onward.keys import Key
 
@@ -78,6 +78,34 @@ def test_a_longer_conversation_adds_only_what_is_new(history: list[Any], said: A
     _, alone = pack_value({"said": said, "long": LONG})
     assert before.keys() < after.keys()
     assert len(after.keys() - before.keys()) <= len(alone)
+
+
+@given(st.lists(st.lists(values, min_size=1, max_size=6), min_size=1, max_size=6), st.sampled_from([0, 200, 2**20]))
+def test_what_was_handed_over_before_is_not_again_and_comes_back_all_the_same(talks: list[Any], most: int) -> None:
+    links, kept = Links(most), dict[bytes, bytes]()
+    for messages in [*talks, *talks, *(one + two for one in talks for two in talks)]:
+        entry = Entry("intent", Key.of("a"), "now", {"request": {"messages": messages}})
+        row, blobs = pack(entry, links)
+        alone, every = pack(entry)
+        assert row == alone and blobs.items() <= every.items()
+        kept.update(blobs)
+        assert kept.items() >= every.items()
+        assert unpack(row, kept.__getitem__).data == entry.data
+
+
+def test_a_conversation_that_goes_on_hands_over_its_new_message_alone() -> None:
+    links, said = Links(), [{"role": "user", "content": f"{at} {LONG}"} for at in range(9)]
+    for upto in (8, 9):
+        _, blobs = pack(Entry("intent", Key.of("a"), "now", {"request": {"messages": said[:upto]}}), links)
+    assert len(blobs) == 2
+
+
+def test_what_cannot_be_packed_leaves_nothing_taken_for_handed_over() -> None:
+    links, said = Links(), [{"content": LONG}, {"content": 1}]
+    with pytest.raises(Refused):
+        pack(Entry("intent", Key.of("a"), "now", {"request": {"messages": [*said, {"content": object()}]}}), links)
+    _, blobs = pack(Entry("intent", Key.of("a"), "now", {"request": {"messages": said}}), links)
+    assert len(blobs) == 3
 
 
 def test_a_row_that_is_not_json_is_damage() -> None:

@@ -26,7 +26,10 @@ from onward.errors import Damaged, Refused
 from onward.fingerprint import Fingerprint
 from onward.keys import Key
 
-__all__ = ["BlobRef", "Entry", "Kind", "Outcome", "Row", "blob_digest", "pack", "pack_value", "unpack", "unpack_value"]
+__all__ = [
+    "BlobRef", "Entry", "Kind", "Links", "Outcome", "Row", "blob_digest", "pack", "pack_value", "unpack",
+    "unpack_value",
+]  # fmt: skip
 
 Kind = Literal["plan", "intent", "result", "served", "void"]
 Outcome = Literal["ok", "failed", "timeout", "error"]
@@ -92,6 +95,42 @@ def blob_digest(content: bytes) -> bytes:
 
 
 Blobs = dict[bytes, bytes]
+Link = tuple[bytes, bytes]
+"""A link of a conversation: the name of the one before it, and the JSON of its message."""
+
+
+class Links:
+    """Links that one journal was given: what repeats them is not packed again, and not given to it again.
+
+    It must be given them first, and no entry after one that it did not take. `most`: bytes that are remembered, twice.
+    """
+
+    def __init__(self, most: int = 8 * 1024 * 1024) -> None:
+        self._most, self._size = most, 0
+        self._young: dict[Link, bytes] = {}
+        self._old: dict[Link, bytes] = {}
+
+    def get(self, link: Link) -> bytes | None:
+        """Its name, where it is remembered."""
+        name = self._young.get(link)
+        if name is None and (name := self._old.get(link)) is not None:
+            self.add(link, name)
+        return name
+
+    def add(self, link: Link, name: bytes) -> None:
+        """Remember it."""
+        self._young[link] = name
+        self._size += len(link[1])
+        if self._size > self._most:
+            self._young, self._old, self._size = {}, self._young, 0
+
+
+class _Packed(Blobs):
+    """The blobs of one entry; links that were given before are none of them."""
+
+    def __init__(self, known: Links | None) -> None:
+        self.known = known
+        self.fresh: list[tuple[Link, bytes]] = []
 
 
 def _dumps(value: Any) -> bytes:
@@ -112,7 +151,7 @@ def _plainer(value: Any) -> Any:
     raise TypeError(f"{type(value).__name__} has no JSON form")
 
 
-def _text(value: str, blobs: Blobs) -> Any:
+def _text(value: str, blobs: _Packed) -> Any:
     if len(value) < _LONG_TEXT:
         return value
     content = value.encode()
@@ -121,17 +160,23 @@ def _text(value: str, blobs: Blobs) -> Any:
     return {"$text": name.hex()}
 
 
-def _chain(items: list[Any], blobs: Blobs) -> Any:
+def _chain(items: list[Any], blobs: _Packed) -> Any:
     """A conversation as a chain: each link is a blob of (the link before, this message), so a prefix is shared."""
-    link = b""
+    name = b""
     for item in items:
-        content = link + _dumps(_shrink(item, blobs))
-        link = blob_digest(content)
-        blobs[link] = content
-    return {"$chain": link.hex(), "n": len(items)}
+        link = name, _dumps(item)
+        found = blobs.known.get(link) if blobs.known is not None else None
+        if found is None:
+            content = name + _dumps(_shrink(item, blobs))
+            found = blob_digest(content)
+            blobs[found] = content
+            if b'"$' not in link[1]:  # there a reference and its like in plain text would be one
+                blobs.fresh.append((link, found))
+        name = found
+    return {"$chain": name.hex(), "n": len(items)}
 
 
-def _shrink(value: Any, blobs: Blobs, *, whole: bool = False) -> Any:
+def _shrink(value: Any, blobs: _Packed, *, whole: bool = False) -> Any:
     kind = type(value)
     if kind is str:
         return value if len(value) < _LONG_TEXT else _text(value, blobs)
@@ -160,11 +205,11 @@ def _shrink(value: Any, blobs: Blobs, *, whole: bool = False) -> Any:
 
 def pack_value(value: Any) -> tuple[str, Blobs]:
     """A JSON value as text that names blobs, and those blobs. The inverse of `unpack_value`."""
-    blobs: Blobs = {}
+    blobs = _Packed(None)
     return _packed(value, blobs), blobs
 
 
-def _packed(value: Any, blobs: Blobs) -> str:
+def _packed(value: Any, blobs: _Packed) -> str:
     """The packed text. Most values are short, and then their JSON is it: nothing in them is long enough to move."""
     text = _dumps(value)
     if len(text) >= _LONG_TEXT or b'"$' in text:
@@ -205,16 +250,21 @@ def unpack_value(text: str, fetch: Callable[[bytes], bytes]) -> Any:
     return _grow(orjson.loads(text), fetch)
 
 
-def pack(entry: Entry) -> tuple[Row, Blobs]:
-    """An entry as a row and the blobs that it names. Raises Refused (see `canonical`) where `data` is not JSON."""
+def pack(entry: Entry, known: Links | None = None) -> tuple[Row, Blobs]:
+    """An entry as a row and the blobs that it names, but for those that are `known`, where it leaves what is new.
+
+    Raises Refused (see `canonical`) where `data` is not JSON."""
     data = dict(entry.data)
     print_ = entry.fingerprint
     if print_ is not None:
         data["parts"] = print_.parts
         if print_.recipe != 1:
             data["recipe"] = print_.recipe
-    blobs: Blobs = {}
+    blobs = _Packed(known)
     body = _packed(data, blobs)
+    if known is not None:
+        for link, name in blobs.fresh:
+            known.add(link, name)
     digest = print_.digest if print_ is not None else None
     row = Row(
         entry.kind, entry.key, entry.attempt, entry.generation, entry.outcome, digest, entry.at, entry.usd,

@@ -19,7 +19,7 @@ from typing import Any, NamedTuple, Protocol
 
 from onward.ask import Call, Reply
 from onward.clock import Clock, iso
-from onward.entry import Entry, Outcome, Row, pack, unpack
+from onward.entry import Entry, Links, Outcome, Row, pack, unpack
 from onward.errors import (
     BudgetReached,
     CallError,
@@ -142,6 +142,7 @@ class Recorder:
         self.broken: BaseException | None = None
         """Why the journal took an entry no more. Nothing is appended after that, and no step is judged by it."""
         self._acks = _Acknowledgements()
+        self._links = Links()
         self._noted = (0, "")
         self._open: dict[Key, int] = {}
         """The attempt under way at each step that has a timer."""
@@ -331,7 +332,7 @@ class Recorder:
     async def _append(self, entry: Entry, history: History | None) -> None:
         if self.broken is not None:
             raise self.broken
-        row, blobs = pack(entry)
+        row, blobs = pack(entry, self._links)
         landed, done = self._acks.expect()
         self.journal.append([row], blobs, done)
         try:

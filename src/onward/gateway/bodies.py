@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import orjson
@@ -19,7 +18,7 @@ __all__ = ["Bodies", "Body", "Said"]
 _KEPT = 4
 """Conversations of one trial that are remembered: an agent, and some sub-agents beside it."""
 _MOST = 8 * 1024 * 1024
-"""Bytes of them at most; one that is longer is read as a whole each time."""
+"""Bytes of their bodies at most; one that is longer is read as a whole each time."""
 _SPACE = re.compile(rb"[ \t\n\r]*")
 _GOES_ON = re.compile(rb"[ \t\n\r]*(?:,[ \t\n\r]*(?=\{)|(?=\]))")
 """What may stand behind a message: a comma and the next one, or the end of the list."""
@@ -45,7 +44,7 @@ class Body(NamedTuple):
     """A body that was read. `said`: its messages, where it holds a list of objects in the field for them."""
 
     value: dict[str, Any]
-    said: Sequence[Said] = ()
+    said: list[Said]
 
 
 class _Track(NamedTuple):
@@ -64,55 +63,52 @@ class Bodies:
 
     def read(self, raw: bytes, history: str) -> Body:
         """The body. Raises ValueError for what is no JSON object."""
-        best, most = None, 0
+        best, most, at = None, 0, 0
         for track in self._tracks:
-            if (shared := _shared(track, raw)) > most:
-                best, most = track, shared
+            count, end = _shared(track, raw)
+            if count > most:
+                best, most, at = track, count, end
         if best is not None:
-            found = _resumed(raw, history, best, most)
+            found = _resumed(raw, history, best.head, best.said[:most], at)
             if found is not None:
                 # What has only lost its end is the same conversation going on; what forked long ago is another.
-                self._keep(best.head, found.said, best if most >= len(best.said) - 2 else None)
+                if most >= len(best.said) - 2:
+                    self._tracks.remove(best)
+                self._keep(best.head, found.said, len(raw))
                 return found
         value = orjson.loads(raw)
         if type(value) is not dict:
             raise ValueError("it is not an object")
         given = value.get(history)
         if type(given) is not list or not given or any(type(one) is not dict for one in given):
-            return Body(value)
+            return Body(value, [])
         head, texts = _cut(raw, history)
         if len(texts) != len(given):
             return Body(value, [Said(one) for one in given])
         body = Body(value, [Said(one, text) for one, text in zip(given, texts, strict=True)])
-        self._keep(head, body.said, None)
+        self._keep(head, body.said, len(raw))
         return body
 
-    def _keep(self, head: bytes, said: Sequence[Said], instead: _Track | None) -> None:
-        if instead is not None:
-            self._tracks.remove(instead)
-        size = len(head) + sum(len(one.text) for one in said)
-        self._tracks.insert(0, _Track(head, list(said), size))
+    def _keep(self, head: bytes, said: list[Said], size: int) -> None:
+        self._tracks.insert(0, _Track(head, said, size))
         while len(self._tracks) > _KEPT or sum(track.size for track in self._tracks) > _MOST:
             self._tracks.pop()
 
 
-def _shared(track: _Track, raw: bytes) -> int:
-    """How many of the conversation's messages the body begins with."""
+def _shared(track: _Track, raw: bytes) -> tuple[int, int]:
+    """How many of the conversation's messages the body begins with, and where they end."""
     if not raw.startswith(track.head):
-        return 0
-    at, count = len(track.head), 0
-    for one in track.said:
+        return 0, 0
+    at = len(track.head)
+    for count, one in enumerate(track.said):
         if not raw.startswith(one.text, at):
-            break
+            return count, at
         at += len(one.text)
-        count += 1
-    return count
+    return len(track.said), at
 
 
-def _resumed(raw: bytes, history: str, track: _Track, shared: int) -> Body | None:
-    """The body, of which so many messages are known; None where it cannot be told from its parts."""
-    said = track.said[:shared]
-    at = len(track.head) + sum(len(one.text) for one in said)
+def _resumed(raw: bytes, history: str, head: bytes, known: list[Said], at: int) -> Body | None:
+    """The body, of which the messages up to `at` are known; None where it cannot be told from its parts."""
     goes_on = _GOES_ON.match(raw, at)
     if goes_on is None:
         return None
@@ -120,12 +116,12 @@ def _resumed(raw: bytes, history: str, track: _Track, shared: int) -> Body | Non
         texts, end = _items(raw, at, goes_on.end())
         new = orjson.loads(b"[" + b"".join(texts).lstrip(b", \t\n\r") + b"]")
         # One item that is no message stands for all: a second field of this name further on would be seen.
-        rest = orjson.loads(b"%b0%b" % (track.head, raw[end:]))
+        rest = orjson.loads(b"%b0%b" % (head, raw[end:]))
     except (ValueError, RecursionError):
         return None
     if type(rest) is not dict or rest.get(history) != [0] or len(new) != len(texts):
         return None
-    said = [*said, *(Said(one, text) for one, text in zip(new, texts, strict=True))]
+    said = [*known, *map(Said, new, texts)]
     rest[history] = [one.value for one in said]
     return Body(rest, said)
 

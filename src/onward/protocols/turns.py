@@ -52,15 +52,18 @@ def _text(content: Any, *kinds: str) -> str:
 
 def _sorted_runs(items: Sequence[Any], id_of: Callable[[Any], str | None]) -> list[Any]:
     """The items, those with an id sorted by it within each run of neighbours. An equal order gives an equal list."""
-    made, run = [], []
-    for item in items:
-        if id_of(item) is not None:
-            run.append(item)
-            continue
-        made += sorted(run, key=lambda one: id_of(one) or "")
-        made.append(item)
-        run = []
-    return made + sorted(run, key=lambda one: id_of(one) or "")
+    ids = list(map(id_of, items))
+    made = list(items)
+    stop = len(ids)
+    while stop:
+        start = stop - 1
+        while start and ids[start] is not None and ids[start - 1] is not None:
+            start -= 1
+        if stop - start > 1:
+            order = sorted(range(start, stop), key=lambda at: ids[at] or "")
+            made[start:stop] = [items[at] for at in order]
+        stop = start
+    return made
 
 
 class Form:
