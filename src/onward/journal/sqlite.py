@@ -27,24 +27,22 @@ from onward.journal.database import (
     translated,
 )
 from onward.journal.lease import held_by
-from onward.journal.line import chained, depth_of, normal, origin_usd
 from onward.journal.log import Opened
 from onward.journal.place import inode_of, make_private, refuse_network, refuse_read_only
 from onward.journal.reading import newest, rows, sums
 from onward.journal.schema import migrate, pending
+from onward.journal.sealing import Sealing
 from onward.journal.space import Space
 from onward.journal.verify import check
 from onward.journal.writer import Append, Writer
 
 __all__ = ["SqliteJournal"]
 
-_INSERT = "INSERT INTO entries VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
 _LOG_LEAST, _LOG_MOST = 128 * 1024, 16 * 1024 * 1024
 """The write-ahead log is emptied at a quarter of the database's size, within these bounds."""
 _LEASE = "SELECT token, held, since, host, boot, namespace, pid, started, heartbeat, inode, command FROM lease"
 _TAKE = """UPDATE lease SET held = 1, (token, since, host, boot, namespace, pid, started, heartbeat, inode, command)
     = (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"""
-_LONG_BODY = 160
 _KNOWN = 65_536
 """Blobs remembered as stored, so that a conversation's history is not looked up again with every turn."""
 
@@ -200,33 +198,14 @@ class SqliteJournal(Journal):
             raise translated(error, self._path) from error
 
     def _transact(self, group: list[Append]) -> list[BaseException | None]:
-        outcomes: list[BaseException | None] = []
         stored: set[bytes] = set()
         connection = self._open()
         connection.execute("BEGIN IMMEDIATE")
         try:
-            seq, chain = self._fence(connection)
-            for append in group:
-                # A single row is written or not; of several, a part is taken back when the rest cannot be had.
-                drawn = not append.is_whole
-                if drawn:
-                    connection.execute("SAVEPOINT one")
-                try:
-                    names = self._store(connection, append.blobs, stored)
-                    after = self._insert(connection, append, seq, chain)
-                except sqlite3.Error:
-                    raise
-                except Exception as error:  # noqa: BLE001 (the rows are the caller's iterator: anything may come out of it)
-                    if drawn:
-                        connection.execute("ROLLBACK TO one")
-                    outcomes.append(error)
-                else:
-                    seq, chain = after
-                    stored |= names
-                    outcomes.append(None)
-                if drawn:
-                    connection.execute("RELEASE one")
-            connection.execute("UPDATE head SET seq = ?, chain = ?", (seq, chain))
+            sealing = Sealing(connection, *self._fence(connection))
+            outcomes = [self._take(connection, append, sealing, stored) for append in group]
+            sealing.insert()
+            connection.execute("UPDATE head SET seq = ?, chain = ?", (sealing.seq, sealing.chain))
             connection.execute("COMMIT")
         except BaseException:
             with suppress(sqlite3.Error):
@@ -245,23 +224,41 @@ class SqliteJournal(Journal):
             raise Fenced(f"this process does not hold the lease of {self.folder}: nothing was written")
         return seq, chain
 
+    def _take(
+        self, connection: sqlite3.Connection, append: Append, sealing: Sealing, stored: set[bytes]
+    ) -> BaseException | None:
+        """One append into the transaction. A single row is written or not; of several, none stays if one cannot be."""
+        drawn = not append.is_whole
+        before = sealing.seq, sealing.chain
+        if drawn:
+            sealing.insert()
+            connection.execute("SAVEPOINT one")
+        fault: BaseException | None = None
+        try:
+            names = self._store(connection, append.blobs, stored) if append.blobs else ()
+            for row in append.draw():
+                sealing.add(row)
+            if drawn:
+                sealing.insert()
+        except sqlite3.Error:
+            raise
+        except Exception as error:  # noqa: BLE001 (the rows are the caller's iterator: anything may come out of it)
+            fault = error
+            if drawn:
+                sealing.back(*before)
+                connection.execute("ROLLBACK TO one")
+        else:
+            stored.update(names)
+        if drawn:
+            connection.execute("RELEASE one")
+        return fault
+
     def _store(self, connection: sqlite3.Connection, blobs: Mapping[bytes, bytes], stored: set[bytes]) -> set[bytes]:
         fresh = [name for name in blobs if name not in self._known and name not in stored]
         for name in fresh:
             if not connection.execute("SELECT 1 FROM blobs WHERE digest = ?", (name,)).fetchone():
                 connection.execute("INSERT INTO blobs VALUES (?, ?)", (bytes(name), shrunk(blobs[name])))
         return set(fresh)
-
-    def _insert(self, connection: sqlite3.Connection, append: Append, seq: int, chain: bytes) -> tuple[int, bytes]:
-        def lines() -> Iterator[tuple[object, ...]]:
-            nonlocal seq, chain
-            for given in append.draw():
-                row = normal(given)
-                seq, chain = seq + 1, chained(chain, row)
-                yield _line(seq, row, chain)
-
-        connection.executemany(_INSERT, lines())
-        return seq, chain
 
     # the lease
 
@@ -343,20 +340,3 @@ def _only(cursor: sqlite3.Cursor) -> tuple[Any, ...]:
     if found is None:
         raise Damaged("the journal has lost its head or its lease: `onward verify --salvage` recovers what is intact")
     return found
-
-
-def _line(seq: int, row: Row, checksum: bytes) -> tuple[object, ...]:
-    kind, key, attempt, generation, outcome, print_, at, usd, tokens, body = row
-    stored: str | bytes = body
-    if len(body) >= _LONG_BODY:
-        small = shrunk(body.encode())
-        stored = small if len(small) < len(body) else body
-    digest: str | bytes | None = print_
-    if print_ is not None and len(print_) == 32:
-        with suppress(ValueError):
-            raw = bytes.fromhex(print_)
-            digest = raw if raw.hex() == print_ else print_
-    reused = origin_usd(row) if kind == "result" else None
-    return (
-        seq, kind, key, depth_of(key), attempt, generation, outcome, digest, at, usd, tokens, reused, checksum, stored,
-    )  # fmt: skip

@@ -40,11 +40,11 @@ class Append:
         """Whether it is one row: then there is no part of it that could be left behind."""
         return type(self.rows) is list and len(self.rows) == 1
 
-    def draw(self) -> Iterator[Row]:
+    def draw(self) -> Iterable[Row]:
         """The rows. Drawn again after a full disk, it gives the same rows or the same error: never a part of them."""
-        if isinstance(self.rows, Sequence):
-            yield from self.rows
-            return
+        return self.rows if type(self.rows) is list else self._drawn()
+
+    def _drawn(self) -> Iterator[Row]:
         if self._ended is not None:
             raise self._ended
         if self._rest is None:
