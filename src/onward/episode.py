@@ -53,6 +53,14 @@ class Environment:
         """Whether it can be had without a container."""
         return not self.obstacle
 
+    @property
+    def folders(self) -> tuple[str, ...]:
+        """Where, besides the working folder and /tmp, its files are."""
+        above = {path.rpartition("/")[0] for path in self.files} - {"/tmp", self.workdir}
+        own = ("/tmp/", f"{self.workdir or '/'}/")
+        found = [path for path in sorted(above) if not path.startswith(own)]
+        return tuple(path for path in found if not any(path.startswith(f"{other}/") for other in found))
+
 
 @dataclass(frozen=True, slots=True)
 class Verifier:

@@ -101,7 +101,8 @@ class Supervised(Sandbox):
                 or ".." in PurePosixPath(path).parts
             ):
                 raise UsageError(f"{path!r} cannot be a folder of a sandbox: give an absolute path")
-        return {**places, **{path: f"other-{number}" for number, path in enumerate(others)}}
+        named = {**places, **{path: f"other-{number}" for number, path in enumerate(others)}}
+        return dict(sorted(named.items()))  # what lies in another is put into it
 
     # ------------------------------------------------------------------------------------------ start and stop
 
