@@ -245,6 +245,7 @@ class ProviderServer:
         if fault:
             said = {"huge": "x" * fault.size, "nul": "before\0after"}.get(fault.kind, default_answer(found))
         made = said if isinstance(said, Answer) else Answer(said)
+        made = replace(made, response={"id": found.digest, **made.response})
         if not made.usage.total:
             made = replace(made, usage=Usage(found.size // 4, len(made.text) // 4 + 1))
         harm = fault.kind if fault and fault.kind not in ("huge", "nul") else ""

@@ -20,6 +20,7 @@ from onward.protocols.wire import (
     compact,
     data_url,
     function_of,
+    id_of,
     load,
 )
 
@@ -242,7 +243,7 @@ def render(answer: Answer, model: str) -> Json:
     used = answer.usage
     finish = {"tool": "tool_calls", "refused": "content_filter"}.get(answer.finish, answer.finish)
     return {
-        "id": "chatcmpl-scripted", "object": "chat.completion", "created": 0, "model": model,
+        "id": f"chatcmpl-{id_of(answer)}", "object": "chat.completion", "created": 0, "model": model,
         "choices": [{"index": 0, "message": message, "logprobs": None, "finish_reason": finish}],
         "usage": {
             "prompt_tokens": used.input, "completion_tokens": used.output, "total_tokens": used.total,

@@ -22,6 +22,7 @@ from onward.protocols.wire import (
     arguments_of,
     chunks_of,
     function_of,
+    id_of,
     load,
     names_of_calls,
     parts_of,
@@ -264,7 +265,7 @@ def render(answer: Answer, model: str) -> Json:
             "thoughtsTokenCount": used.reasoning, "cachedContentTokenCount": used.cached,
             "totalTokenCount": used.total,
         },
-        "modelVersion": model, "responseId": "scripted",
+        "modelVersion": model, "responseId": id_of(answer),
     }  # fmt: skip
 
 

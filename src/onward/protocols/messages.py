@@ -22,6 +22,7 @@ from onward.protocols.wire import (
     chunks_of,
     compact,
     function_of,
+    id_of,
     load,
     parts_of,
     text_of,
@@ -258,7 +259,7 @@ def render(answer: Answer, model: str) -> Json:
     used = answer.usage
     finish = {"length": "max_tokens", "tool": "tool_use", "refused": "refusal"}.get(answer.finish, "end_turn")
     return {
-        "id": "msg_scripted", "type": "message", "role": "assistant", "model": model, "content": blocks,
+        "id": f"msg_{id_of(answer)}", "type": "message", "role": "assistant", "model": model, "content": blocks,
         "stop_reason": finish, "stop_sequence": None,
         "usage": {
             "input_tokens": used.input - used.cached, "cache_read_input_tokens": used.cached,

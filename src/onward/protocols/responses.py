@@ -22,6 +22,7 @@ from onward.protocols.wire import (
     compact,
     data_url,
     function_of,
+    id_of,
     load,
     parts_of,
     text_of,
@@ -208,13 +209,14 @@ def assembly() -> _Assembly:
 
 def render(answer: Answer, model: str) -> Json:
     """A `response` object that says this."""
+    own = id_of(answer)
     output: list[Json] = []
     if answer.text or not answer.tool_calls:
         part: Json = {"type": "output_text", "text": answer.text, "annotations": []}
         if answer.finish == "refused":
             part = {"type": "refusal", "refusal": answer.text}
         output.append(
-            {"id": "msg_scripted", "type": "message", "role": "assistant", "status": "completed", "content": [part]}
+            {"id": f"msg_{own}", "type": "message", "role": "assistant", "status": "completed", "content": [part]}
         )
     output.extend(
         {
@@ -225,7 +227,7 @@ def render(answer: Answer, model: str) -> Json:
     )  # fmt: skip
     used, short = answer.usage, answer.finish == "length"
     return {
-        "id": "resp_scripted", "object": "response", "created_at": 0, "model": model, "error": None, "output": output,
+        "id": f"resp_{own}", "object": "response", "created_at": 0, "model": model, "error": None, "output": output,
         "status": "incomplete" if short else "completed",
         "incomplete_details": {"reason": "max_output_tokens"} if short else None,
         "usage": {

@@ -19,11 +19,12 @@ from typing import Any, NamedTuple, Protocol
 
 from onward.ask import Answer, Message
 from onward.errors import UsageError
+from onward.fingerprint import digest_of
 from onward.protocols.sse import Event
 
 __all__ = [
     "Assembly", "Function", "Malformed", "Reported", "Wire", "arguments_of", "chunks_of", "compact", "data_url",
-    "function_of", "load", "names_of_calls", "parts_of", "text_of", "whole",
+    "function_of", "id_of", "load", "names_of_calls", "parts_of", "text_of", "whole",
 ]  # fmt: skip
 
 Json = dict[str, Any]
@@ -160,6 +161,12 @@ def names_of_calls(messages: Sequence[Message]) -> dict[str, str]:
         for message in messages
         for call in message.get("tool_calls") or ()
     }
+
+
+def id_of(answer: Answer) -> str:
+    """An id for an answer that is rendered: agents take what bears one id for parts of one answer, and join them."""
+    own = answer.response.get("id") or answer.response.get("responseId")
+    return digest_of([own, answer.text, [dict(call) for call in answer.tool_calls]])[:24]
 
 
 compact = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode
