@@ -2,6 +2,8 @@
 
     async with ProviderServer(answer=lambda request: "42") as server:          # in this event loop
         gateway = Gateway(server.providers())
+    with ProviderServer(Script()) as server:                                   # a real agent works through an episode
+        ...
     with ProviderServer(faults=[Fault("429", times=2)]) as server:             # in a thread of its own
         ...
     python -m onward.testing serve --port 0 --log calls.jsonl --fault 429x2    # as a process; prints its URL
@@ -18,11 +20,12 @@ import sys
 from collections.abc import Sequence
 
 from onward.faking import Crash, CrashingJournal, FakeClock, InlineJournal, crash_at
+from onward.gateway.script import EPISODE, EQUAL_EPISODE, Script
 from onward.gateway.scripted import Billed, Fault, ProviderServer, Request, default_answer
 
 __all__ = [
-    "Billed", "Crash", "CrashingJournal", "FakeClock", "Fault", "InlineJournal", "ProviderServer", "Request",
-    "crash_at", "main",
+    "EPISODE", "EQUAL_EPISODE", "Billed", "Crash", "CrashingJournal", "FakeClock", "Fault", "InlineJournal",
+    "ProviderServer", "Request", "Script", "crash_at", "main",
 ]  # fmt: skip
 
 
@@ -49,11 +52,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     serve.add_argument("--latency", type=float, default=0.0, help="seconds before the first byte")
     serve.add_argument("--pace", type=float, default=0.0, help="seconds between the frames of a stream")
     serve.add_argument("--answer", help="say this to everything (default: a text derived from the request)")
+    serve.add_argument("--episode", action="store_true", help="lead agents through a small episode of five turns")
     serve.add_argument("--fault", action="append", default=[], type=_fault, help="KIND[xTIMES][:RETRY_AFTER]")
     given = parser.parse_args(argv)
     fixed = given.answer
     server = ProviderServer(
-        default_answer if fixed is None else lambda _: fixed,
+        Script() if given.episode else default_answer if fixed is None else lambda _: fixed,
         faults=given.fault, latency=given.latency, pace=given.pace, log=given.log, port=given.port,
     )  # fmt: skip
     try:

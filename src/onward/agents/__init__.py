@@ -16,6 +16,8 @@ __all__ = ["AGENTS", "Agent", "Go", "Installed", "Launch", "Said", "agent"]
 AGENTS: Mapping[str, str] = {
     "claude-code": "onward.agents.claude_code:ClaudeCode",
     "codex": "onward.agents.codex:Codex",
+    "gemini-cli": "onward.agents.gemini_cli:GeminiCli",
+    "opencode": "onward.agents.opencode:OpenCode",
     "command": "onward.agents.command:Command",
     "oracle": "onward.agents.oracle:Oracle",
 }
