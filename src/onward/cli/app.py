@@ -162,10 +162,26 @@ _verb(
 
 
 _verb("runs", _LOOK, "onward runs")(look.runs)
-_verb("show", _LOOK, "onward show latest", "onward show nightly/task-17 --why", "onward show nightly --wrong")(
-    look.show
-)
 _verb("compare", _LOOK, "onward compare nightly", "onward compare nightly weekly --flips")(look.compare)
+
+
+@_verb(
+    "show", _LOOK, "onward show latest", "onward show nightly/task-17 --why", "onward show nightly --wrong",
+    "onward show nightly/task-17 --trajectory --lane 1 --turn 3 --full",
+)  # fmt: skip
+def _show(
+    address: Annotated[str, typer.Argument(metavar="RUN[/TASK[/STAGE[/EXCHANGE]]]", show_default=False)],
+    wrong: look.WrongBook = False, errors: look.Errors = False, in_flight: look.InFlight = False,
+    why: look.Why = False, follow: look.Follow = False, trajectory: look.Trajectory = False, full: look.Full = False,
+    lane: look.LaneNumber = None, turn: look.TurnNumber = None, store: look.Store = None, json: look.Json = False,
+) -> None:  # fmt: skip
+    """Look at a run, a task, a stage, one exchange with a model, or an agent's whole episode."""
+    asked = {"--wrong": wrong, "--errors": errors, "--in-flight": in_flight}
+    narrow = look.Narrow(full, lane, turn)
+    what = look.Asked(tuple(name for name, on in asked.items() if on), why, follow, trajectory, narrow)
+    look.show(address, what, store, json=json)
+
+
 _verb("export", _SHARE, "onward export nightly --format csv", "onward export nightly --format folder")(share.export)
 _verb("import", _SHARE, "onward import answers.jsonl --spec nightly.yaml")(share.import_)
 _verb("verify", _SHARE, "onward verify nightly", "onward verify nightly --salvage recovered")(share.verify)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Mapping
 from contextlib import ExitStack, suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -16,18 +18,42 @@ from onward.errors import NotThere, OnwardError, UsageError
 from onward.keys import Key
 from onward.report import pages, parts
 from onward.report.plain import as_json, plain
+from onward.report.trajectory import trajectory_page
 from onward.runs import Run, find, open_run, stored_runs
 from onward.tasks import Task
 
-__all__ = ["compare", "runs", "show"]
+__all__ = ["Asked", "Narrow", "compare", "runs", "show"]
 
 _LOOK_AGAIN = 0.2
 """Seconds between two looks at a run that is followed."""
+_WIDTH = 100
+"""Columns that an episode takes at most."""
+_LOOKS: Mapping[str, Mapping[str, Any]] = {
+    "head": {"bold": True}, "live": {"fg": "green"}, "served": {"fg": "cyan"}, "recorded": {"fg": "blue"},
+    "odd": {"fg": "yellow", "bold": True}, "bad": {"fg": "red"}, "tool": {"bold": True}, "quiet": {"dim": True},
+}  # fmt: skip
 
 Store = Annotated[
     Path | None, typer.Option("--store", "--output", metavar="DIR", help="Folder of the runs.", show_default=False)
 ]
 Json = Annotated[bool, typer.Option("--json", help="As JSON.")]
+WrongBook = Annotated[
+    bool, typer.Option("--wrong", help="The wrong-answer book: what is wrong, how often, since when.")
+]
+Errors = Annotated[bool, typer.Option("--errors", help="What went wrong, by reason, with every attempt.")]
+InFlight = Annotated[bool, typer.Option("--in-flight", help="Calls that left and have no answer yet.")]
+Why = Annotated[bool, typer.Option("--why", help="What it depends on, where it comes from, what was voided.")]
+Follow = Annotated[bool, typer.Option("--follow", help="Show results as they land, until the driver is gone.")]
+Trajectory = Annotated[
+    bool, typer.Option("--trajectory", help="An agent's episode: lanes, turns, tool calls; recorded, served, live.")
+]
+Full = Annotated[bool, typer.Option("--full", help="With --trajectory: whole texts, not a line of each.")]
+LaneNumber = Annotated[
+    int | None, typer.Option("--lane", metavar="N", help="With --trajectory: this lane alone.", show_default=False)
+]
+TurnNumber = Annotated[
+    int | None, typer.Option("--turn", metavar="N", help="With --trajectory: this turn alone.", show_default=False)
+]
 
 
 def _say(text: str) -> None:
@@ -60,39 +86,50 @@ def runs(store: Store = None, json: Json = False) -> None:
         _say(pages.runs_table(rows, clock.now()) if rows else f"no runs in {where}")
 
 
-def show(
-    address: Annotated[str, typer.Argument(metavar="RUN[/TASK[/STAGE[/EXCHANGE]]]", show_default=False)],
-    wrong: Annotated[
-        bool, typer.Option("--wrong", help="The wrong-answer book: what is wrong, how often, since when.")
-    ] = False,
-    errors: Annotated[bool, typer.Option("--errors", help="What went wrong, by reason, with every attempt.")] = False,
-    in_flight: Annotated[bool, typer.Option("--in-flight", help="Calls that left and have no answer yet.")] = False,
-    why: Annotated[
-        bool, typer.Option("--why", help="What it depends on, where it comes from, what was voided.")
-    ] = False,
-    follow: Annotated[
-        bool, typer.Option("--follow", help="Show results as they land, until the driver is gone.")
-    ] = False,
-    store: Store = None,
-    json: Json = False,
-) -> None:
-    """Look at a run, a task, a stage or one exchange with a model."""
+@dataclass(frozen=True, slots=True)
+class Narrow:
+    """How much of an episode is shown: whole texts or lines, one lane, turns of one number."""
+
+    full: bool = False
+    lane: int | None = None
+    turn: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """What is to be shown. `lists`: flags of lists over a whole run, of which one may be given."""
+
+    lists: tuple[str, ...] = ()
+    why: bool = False
+    follow: bool = False
+    trajectory: bool = False
+    narrow: Narrow = Narrow()
+
+
+def show(address: str, asked: Asked, store: Path | None = None, *, json: bool = False) -> None:
+    """Look at a run or a part of it. Raises UsageError for what cannot be asked together."""
     folder, rest = views.locate(settings(store=store).store, address)
-    asked = [name for name, on in (("--wrong", wrong), ("--errors", errors), ("--in-flight", in_flight)) if on]
-    if len(asked) + (why and not rest) > 1:
-        raise UsageError("show one thing at a time: --wrong, --errors, --in-flight or --why")
-    if rest and (asked or follow):
-        raise UsageError(
-            f"{(asked or ['--follow'])[0]} is about a whole run: onward show {folder.name} {(asked or ['--follow'])[0]}"
-        )
+    if asked.narrow != Narrow() and not asked.trajectory:
+        raise UsageError(f"--full, --lane and --turn go with --trajectory: onward show {address} --trajectory")
+    if asked.trajectory and not rest:
+        raise UsageError(f"a trajectory is of a trial: onward show {folder.name}/TASK --trajectory")
+    if len(asked.lists) + asked.trajectory + (asked.why and not (rest and not asked.trajectory)) > 1:
+        raise UsageError("show one thing at a time: --wrong, --errors, --in-flight, --why or --trajectory")
+    if rest and (asked.lists or asked.follow):
+        flag = (*asked.lists, "--follow")[0]
+        raise UsageError(f"{flag} is about a whole run: onward show {folder.name} {flag}")
     run = open_run(folder)
     try:
         if rest:
-            _show_part(run, views.within(run, rest), why=why, json=json)
-        elif follow:
+            place = views.within(run, rest)
+            if asked.trajectory:
+                _show_trajectory(run, place, asked.narrow, json=json)
+            else:
+                _show_part(run, place, why=asked.why, json=json)
+        elif asked.follow:
             _follow(run, folder, json=json)
-        elif asked or why:
-            _show_list(run, folder, asked[0] if asked else "--why", json=json)
+        elif asked.lists or asked.why:
+            _show_list(run, folder, (*asked.lists, "--why")[0], json=json)
         else:
             _show_run(run, json=json)
     finally:
@@ -189,6 +226,28 @@ def _show_exchanges(run: Run, steps: list[views.Tried], name: str, *, json: bool
     if not found:
         raise last
     _say(as_json(found) if json else "\n\n".join(map(parts.exchange_page, found)))
+
+
+def _show_trajectory(run: Run, place: views.Address, narrow: Narrow, *, json: bool) -> None:
+    found = views.episodes(run, place)
+    views.narrowed(found, narrow.lane, narrow.turn)
+    if json:
+        _say(as_json(found))
+        return
+    from rich.console import Console
+
+    screen = Console()
+    width = min(screen.width, _WIDTH) if screen.is_terminal else _WIDTH
+    paint = _painted if screen.is_terminal and not screen.no_color else _as_it_is
+    _say(trajectory_page(found, full=narrow.full, width=width, paint=paint))
+
+
+def _painted(style: str, text: str) -> str:
+    return typer.style(text, **_LOOKS[style]) if text else ""
+
+
+def _as_it_is(style: str, text: str) -> str:
+    return text
 
 
 def _task(run: Run, id_: str) -> Task:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import unicodedata
 from collections.abc import Iterable, Sequence
 
-__all__ = ["Table"]
+__all__ = ["Table", "width_of"]
 
 
 class Table:
@@ -33,13 +33,13 @@ class Table:
         """With columns set apart by two spaces; a column that is empty throughout is left out."""
         kept = [n for n in range(len(self._columns)) if not self._rows or any(row[n] for row in self._rows)]
         lines = [self._columns, *self._rows]
-        widths = {n: max(_width(line[n]) for line in lines) for n in kept}
+        widths = {n: max(width_of(line[n]) for line in lines) for n in kept}
         return "\n".join(self._line(line, kept, widths) for line in lines)
 
     def _line(self, cells: Sequence[str], kept: Iterable[int], widths: dict[int, int]) -> str:
         made = []
         for n in kept:
-            space = " " * (widths[n] - _width(cells[n]))
+            space = " " * (widths[n] - width_of(cells[n]))
             made.append(space + cells[n] if self._right[n] else cells[n] + space)
         return "  ".join(made).rstrip()
 
@@ -50,6 +50,6 @@ class Table:
         return "\n".join(f"| {' | '.join(line)} |" for line in (self._columns, rule, *escaped))
 
 
-def _width(text: str) -> int:
+def width_of(text: str) -> int:
     """Columns on a terminal: wide characters take two, combining ones none."""
     return sum(0 if unicodedata.combining(c) else 2 if unicodedata.east_asian_width(c) in "WF" else 1 for c in text)

@@ -12,14 +12,15 @@ from onward.views.means import Mean
 from onward.views.state import headline, state
 from onward.views.steps import Exchange, Tried, exchange, exchanges, request_messages, steps
 from onward.views.summary import SolverSummary, Summary, below_mark, completed_through, summary
+from onward.views.trajectory import Episode, Lane, episodes, narrowed
 from onward.views.trials import Trial, follow, trial, trials
 from onward.views.troubles import Doubt, Trouble, in_doubt, troubles
 from onward.views.wrong import Wrong, wrong
 
 __all__ = [
-    "Address", "Comparison", "Doubt", "Exchange", "Flip", "Integrity", "Lineage", "Mean", "Parent",
+    "Address", "Comparison", "Doubt", "Episode", "Exchange", "Flip", "Integrity", "Lane", "Lineage", "Mean", "Parent",
     "Rescored", "Side", "SolverSummary", "StepWhy", "Summary", "Trial", "Tried", "Trouble", "VoidNote",
-    "Wrong", "below_mark", "compare", "completed_through", "exchange", "exchanges", "follow", "headline",
-    "in_doubt", "integrity", "lineage", "locate", "pairs_of", "request_messages", "rescored", "sides",
+    "Wrong", "below_mark", "compare", "completed_through", "episodes", "exchange", "exchanges", "follow", "headline",
+    "in_doubt", "integrity", "lineage", "locate", "narrowed", "pairs_of", "request_messages", "rescored", "sides",
     "state", "step_why", "steps", "summary", "trial", "trials", "troubles", "within", "wrong",
 ]  # fmt: skip
