@@ -31,7 +31,7 @@ from typing import Any
 __all__ = [
     "BudgetReached", "CallError", "CallRejected", "CallTransient", "Damaged", "Drifted", "Fenced", "Held", "NotThere",
     "OnwardError", "ProviderStopped", "Refused", "SpecError", "StepError", "StepFailed", "StepOwed", "StepTimeout",
-    "Stopping", "UsageError", "did_you_mean",
+    "Stopping", "UsageError",
 ]  # fmt: skip
 
 
