@@ -20,6 +20,11 @@ def test_the_reward_is_the_one_that_the_verifier_gave(reference: Any, answer: An
     assert score(scorer.resolve(reference), answer, Task("1", "?", 1)).value == expected
 
 
+def test_the_tests_that_failed_are_its_note() -> None:
+    answer = {"final": "done", "reward": 0.5, "rewards": {"reward": 0.5}, "note": "1 of 2 tests failed: test_b"}
+    assert score(scorer.resolve("reward"), answer, Task("1", "?", 1)).note == "1 of 2 tests failed: test_b"
+
+
 @pytest.mark.parametrize("answer", ["done", None, {"reward": None}, {"reward": True}, {"reward": "1"}])
 def test_work_that_was_not_judged_has_no_reward(answer: Any) -> None:
     with pytest.raises(ValueError, match="has no reward: this scorer is for agents"):

@@ -13,7 +13,7 @@ __all__ = ["reward"]
 
 @scorer(version="1")
 def reward(answer: Any, task: Task, name: str = "") -> Score:
-    """The reward as the task's verifier gave it; `name`: one of several that it gave.
+    """The reward as the task's verifier gave it, with the tests that failed; `name`: one of several that it gave.
 
     Raises ValueError where there is none: the work was not judged.
     """
@@ -22,4 +22,5 @@ def reward(answer: Any, task: Task, name: str = "") -> Score:
     if not isinstance(found, int | float) or isinstance(found, bool):
         which = f"reward {name!r}" if name else "reward"
         raise ValueError(f"the work has no {which}: this scorer is for agents whose tasks have a verifier")
-    return Score(float(found))
+    note = given.get("note")
+    return Score(float(found), note if isinstance(note, str) else "")
