@@ -40,7 +40,7 @@ def _clean(text: str) -> str:
 
 def _cut(text: str, width: int) -> str:
     """On one line, of so many columns."""
-    line = " ".join(_clean(text).split())
+    line = " ".join(_clean(text[: 50 * width]).split())
     if width_of(line) <= width:
         return line
     while line and width_of(line) >= width:
@@ -63,7 +63,7 @@ class _Page:
     def episode(self, found: Episode) -> Iterator[str]:
         """All of it."""
         name = "/".join(found.key.names)
-        yield from self._wrapped([f"{self.paint('head', name)}: {found.outcome}{_scores(found)}", *_facts(found)])
+        yield from self._wrapped([f"{self.paint('head', name)}: {_outcome(found)}", *_facts(found)])
         if found.agent or found.models:
             yield from self._wrapped([one for one in (found.agent, ", ".join(found.models)) if one])
         if found.reason:
@@ -106,7 +106,10 @@ class _Page:
             status = f" {one.status}" if one.status else ""
             yield from self._said(f"attempt {one.attempt}: {one.outcome}{status}", one.reason, "bad")
         if turn.difference:
-            yield from self._said("≠", turn.difference, "odd")
+            before, now, after = turn.difference.rpartition(", now ")
+            yield from self._said("≠", before or after, "odd")
+            if now:
+                yield from self._said("  now", after, "odd")
         if self.full and turn.system:
             yield from self._said("system:", turn.system, "quiet")
         for text in turn.told if self.full else _new(turn):
@@ -170,13 +173,12 @@ def _cut_right(line: str, width: int) -> str:
     return plain
 
 
-def _scores(found: Episode) -> str:
-    told = [
-        f", {name} {value['value']:g}"
-        for name, value in found.scores.items()
-        if isinstance(value.get("value"), int | float)
-    ]
-    return "".join(told)
+def _outcome(found: Episode) -> str:
+    """`ok, numeric 1`, or what is still owed."""
+    if found.outcome == "missing":
+        return f"{found.sample}, not scored yet" if found.sample else "not finished" if found.exchanges else "missing"
+    told = [f", {name} {one['value']:g}" for name, one in found.scores.items() if "value" in one]
+    return found.outcome + "".join(told)
 
 
 def _facts(found: Episode) -> Iterator[str]:
@@ -187,7 +189,8 @@ def _facts(found: Episode) -> Iterator[str]:
     levels = ", ".join(f"{many} {level}" for level, many in found.levels.items())
     marks = (f"{many} {mark}" + (f" ({levels})" if mark == "served" else "") for mark, many in found.marks.items())
     yield count(found.exchanges, "exchange") + (f": {', '.join(marks)}" if found.marks else "")
-    yield f"{money(found.usd)}, {found.tokens:,} tokens"
+    unknown = f" ({found.unpriced} without a known price)" if found.unpriced else ""
+    yield f"{money(found.usd)}{unknown}, {found.tokens:,} tokens"
     if found.reused_usd:
         yield f"{money(found.reused_usd)} paid elsewhere"
     if found.active is not None:

@@ -65,6 +65,9 @@ class Episode:
     agent: str
     """Name and version, where it was an agent that came to an end."""
     outcome: str
+    """The trial's: `missing` while anything is owed."""
+    sample: str
+    """What this sample itself came to; empty where it is not over."""
     reason: str
     scores: dict[str, Any]
     attempts: int
@@ -81,6 +84,8 @@ class Episode:
     """How many were served at which level."""
     usd: float = 0.0
     """What this run paid, over all attempts."""
+    unpriced: int = 0
+    """How many answers have no known price."""
     reused_usd: float = 0.0
     doubt_usd: float = 0.0
     tokens: int = 0
@@ -120,13 +125,14 @@ def _there(what: str, number: int, most: int) -> None:
 def _episode(run: Run, key: Key, sample: str, *, scored: bool) -> Episode:
     step = Key(f"{key}/{sample}")
     known, read = trial(run, key, scored=scored), _read(run, step)
-    value = next((entry.value for entry in reversed(read.own) if entry.kind == "result"), None)
-    done: Mapping[str, Any] = value if isinstance(value, Mapping) else {}
+    result = next((entry for entry in reversed(read.own) if entry.kind == "result"), None)
+    done: Mapping[str, Any] = result.value if result is not None and isinstance(result.value, Mapping) else {}
+    sampled = str(result.outcome) if result is not None else ""
     attempts, began = read.newest
     agent, report = done.get("agent") or {}, done.get("exchanges") or {}
     episode = Episode(
-        step, known.solver, " ".join(map(str, agent.values())), known.outcome, known.reason, known.scores, attempts,
-        run.voids.generation(step), read.active, str(report.get("policy") or ""),
+        step, known.solver, " ".join(map(str, agent.values())), known.outcome, sampled, known.reason, known.scores,
+        attempts, run.voids.generation(step), read.active, str(report.get("policy") or ""),
     )  # fmt: skip
     told = [heard(calls, began) for calls in read.calls.values()]
     episode.lanes = _lanes(told)
@@ -146,6 +152,7 @@ def _count(episode: Episode, turns: Sequence[Turn], read: _Read) -> None:
             episode.reused_usd += entry.usd or 0.0
         else:
             episode.usd += entry.usd or 0.0
+            episode.unpriced += entry.usd is None and bool(entry.tokens)
             episode.tokens += entry.tokens or 0
     episode.doubt_usd = sum(one.usd or 0.0 for turn in turns for one in turn.tries if one.outcome == "in doubt")
 
