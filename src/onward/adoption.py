@@ -20,16 +20,17 @@ from typing import Any
 
 from onward import lineage
 from onward.clock import Clock, SystemClock, iso
-from onward.entry import BlobRef, Entry, Outcome, Row, blob_digest, pack
-from onward.errors import Refused, UsageError
+from onward.entry import BlobRef, Entry, Outcome, blob_digest, pack
+from onward.entry import Row as Stored
+from onward.errors import UsageError
 from onward.experiment import Assembled, SolverSpec, Spec, assemble
 from onward.fingerprint import Fingerprint, digest_of
-from onward.formats.benchflow import Exchange, Recording
+from onward.formats.benchflow import Exchange, Recording, Row
 from onward.formats.benchflow.answers import answer_in, usage_of
 from onward.formats.benchflow.redaction import MARK
 from onward.formats.benchflow.rows import message_of, seconds_of
 from onward.gateway.exchanges import request_of
-from onward.gateway.normalisers import Rules, rules_for
+from onward.gateway.normalisers import Rules, allowing, rules_for
 from onward.gateway.providers import PROVIDERS
 from onward.gateway.refusals import refusal
 from onward.gateway.serving import PREFIX, target_of
@@ -165,17 +166,14 @@ class _Kept:
 
 def _kept(recording: Recording, rules: Rules) -> Iterator[_Kept]:
     """What is served again, with the names that the gateway would give it."""
+    told = [(exchange, value) for exchange in recording.served if (value := _value(exchange)) is not None]
+    rules = allowing(rules, (_asked(exchange.row) for exchange, _ in told))
     equals: Counter[str] = Counter()
-    order = _order(recording.served)
-    for exchange in recording.served:
+    order = _order([exchange for exchange, _ in told])
+    for exchange, value in told:
         row = exchange.row
-        value = _value(exchange)
-        if value is None:
-            continue
-        try:
-            digest = request_of(row.protocol, row.request, rules, target=target_of(row.protocol, row.model)).whole.hex()
-        except Refused:
-            continue
+        target = target_of(row.protocol, row.model)
+        digest = request_of(row.protocol, row.request, rules, target=target).whole.hex()
         equals[digest] += 1
         used = usage_of(row.response)
         if row.is_answer:
@@ -183,6 +181,14 @@ def _kept(recording: Recording, rules: Rules) -> Iterator[_Kept]:
             value["usage"] = {name: count for name, count in counts.items() if count or name in ("input", "output")}
         value["order"] = order[row.line]
         yield _Kept(exchange, f"{PREFIX}{digest[:12]}#{equals[digest]}", digest, value, used.total)
+
+
+def _asked(row: Row) -> dict[str, Any]:
+    """What an intent holds of a request, and what the recorder did to it."""
+    return {
+        "provider": _PROVIDERS[row.protocol], "protocol": row.protocol, "model": row.model, "request": row.request,
+        "recorder": {"partial": not row.whole, "mark": MARK if row.request_damage else ""},
+    }  # fmt: skip
 
 
 def _value(exchange: Exchange) -> dict[str, Any] | None:
@@ -214,7 +220,7 @@ def _order(exchanges: Sequence[Exchange]) -> dict[int, list[int]]:
     return found
 
 
-def _packed(entry: Entry, blobs: dict[bytes, bytes]) -> Row:
+def _packed(entry: Entry, blobs: dict[bytes, bytes]) -> Stored:
     row, named = pack(entry)
     blobs.update(named)
     return row
@@ -255,21 +261,9 @@ class _Trial:
         return self._at(seconds_of(self.recording.result.get("finished_at")))
 
     def _exchange(self, key: Key, one: _Kept) -> Iterator[Entry]:
-        row = one.exchange.row
-        provider = _PROVIDERS[row.protocol]
-        intent: dict[str, Any] = {
-            "provider": provider,
-            "protocol": row.protocol,
-            "model": row.model,
-            "request": row.request,
-        }
-        if not row.whole:
-            intent["partial"] = True
-        if row.request_damage:
-            intent["redacted"] = MARK
-        origin = self._origin(line=row.line)
-        yield Entry("intent", key, self._at(row.asked), {**intent, "origin": origin}, tokens=0)
-        fingerprint = Fingerprint.of(model=f"{provider}/{row.model}", request=one.digest)
+        row, origin = one.exchange.row, self._origin(line=one.exchange.row.line)
+        yield Entry("intent", key, self._at(row.asked), {**_asked(row), "origin": origin}, tokens=0)
+        fingerprint = Fingerprint.of(model=f"{_PROVIDERS[row.protocol]}/{row.model}", request=one.digest)
         data = {"value": one.value, "origin": origin}
         at = self._at(row.answered or row.asked)
         yield Entry("result", key, at, data, "ok", fingerprint=fingerprint, tokens=one.tokens)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 from collections import Counter, deque
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import count
 from typing import Any, Literal
 
@@ -71,10 +71,11 @@ class Guest:
     """A trial that is admitted, until it is dismissed."""
 
     def __init__(self, context: Context, terms: Terms, upstream: Upstream, prices: Prices) -> None:
-        self.context, self.terms, self.bodies = context, terms, Bodies()
+        self.context, self.bodies = context, Bodies()
         self._upstream, self._prices = upstream, prices
         self.recorder = context.world.recorder
         found = before(context, terms.rules, exact_only=terms.exact_only)
+        self.terms = replace(terms, rules=found.rules)
         self._recorded, self._state = found.recorded, State()
         self._replays = len(found.recorded) > 0
         self._order = count(found.ends + 1)

@@ -9,7 +9,7 @@ from onward.context import Context
 from onward.entry import Entry, unpack
 from onward.gateway.exchanges import Exchange, Recorded, Request, request_of
 from onward.gateway.flights import Head
-from onward.gateway.normalisers import Rules
+from onward.gateway.normalisers import Rules, allowing
 from onward.protocols import PROTOCOLS
 from onward.protocols.recorded import assembled, response_of
 from onward.protocols.turns import FORMS
@@ -28,6 +28,8 @@ class Before(NamedTuple):
     recorded: Recorded
     ends: int
     """The last counter in the order of starts and ends."""
+    rules: Rules
+    """By which live requests are compared with them."""
 
 
 def target_of(protocol: str, model: str) -> str:
@@ -43,6 +45,7 @@ def before(context: Context, rules: Rules, *, exact_only: bool = False) -> Befor
     for seq, row in history.rows:
         if row.kind == "intent" and row.key.startswith(mine) and row.tokens is not None:
             intents.setdefault(row.key, unpack(row, recorder.journal.blob, seq=seq))
+    rules = allowing(rules, (intent.data for intent in intents.values()))
     recorded, ends = Recorded(), 0
     for key, intent in intents.items():
         kept = history.newest(key)
@@ -54,7 +57,7 @@ def before(context: Context, rules: Rules, *, exact_only: bool = False) -> Befor
         value = unpack(kept.row, recorder.journal.blob, seq=kept.seq).value
         ends = max(ends, *value.get("order", (0,)))
         recorded.add(exchange_of(key, request, value, exact_only=exact_only))
-    return Before(recorded, ends)
+    return Before(recorded, ends, rules)
 
 
 def exchange_of(key: str, request: Request, value: Mapping[str, Any], *, exact_only: bool = False) -> Exchange:
