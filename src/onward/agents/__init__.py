@@ -18,6 +18,7 @@ AGENTS: Mapping[str, str] = {
     "codex": "onward.agents.codex:Codex",
     "gemini-cli": "onward.agents.gemini_cli:GeminiCli",
     "opencode": "onward.agents.opencode:OpenCode",
+    "mini-swe-agent": "onward.agents.mini_swe_agent:MiniSweAgent",
     "command": "onward.agents.command:Command",
     "oracle": "onward.agents.oracle:Oracle",
 }

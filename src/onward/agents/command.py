@@ -14,8 +14,6 @@ from onward.sandbox import Bind
 __all__ = ["Command", "words"]
 
 _WAYS = ("argument", "stdin", "environment")
-_LONGEST = 128 * 1024 - 64
-"""Linux starts no program with a longer argument or variable."""
 
 
 def words(command: Any) -> tuple[str, ...]:
@@ -57,17 +55,20 @@ class Command(Agent):
 
     def launch(self, installed: Installed, go: Go) -> Launch:
         """Raises UsageError for an instruction that is too long for the way it is to be given."""
-        said, way = go.instruction.encode(), go.options.get("instruction", "argument")
-        fits = len(said) <= _LONGEST and b"\0" not in said
-        if not fits and way != "stdin":
-            raise UsageError(f"the instruction has {len(said):,} bytes: too long for {way}, use instruction: stdin")
-        told = {"ONWARD_INSTRUCTION": go.instruction} if fits else {}
+        way = go.options.get("instruction", "argument")
+        try:
+            told = {"ONWARD_INSTRUCTION": go.argument}
+        except UsageError as error:
+            if way != "stdin":
+                raise UsageError(f"{error}; with `instruction: stdin` it may be of any length") from None
+            told = {}
         env = {
             **pointed(go.url, go.token), "ONWARD_URL": go.url, "ONWARD_MODEL": go.model, "ONWARD_SESSION": go.session,
             "LLM_MODEL": go.model, **told, **go.options.get("env", {}),
         }  # fmt: skip
         last = (go.instruction,) if way == "argument" else ()
-        return Launch((*installed.command, *last), env, stdin=said if way == "stdin" else b"")
+        stdin = go.instruction.encode() if way == "stdin" else b""
+        return Launch((*words(go.options.get("command")), *last), env, stdin=stdin)
 
     def identity(self, options: Mapping[str, Any]) -> dict[str, Any]:
         """Where on this machine its files are is no part of what it is."""

@@ -19,6 +19,9 @@ __all__ = ["Agent", "Go", "Installed", "Launch", "Said"]
 Said = Callable[[str], None]
 """Told what is going on, in words for a person."""
 
+_LONGEST = 128 * 1024 - 64
+"""Linux starts no program with a longer argument or variable."""
+
 
 @dataclass(frozen=True, slots=True)
 class Installed:
@@ -50,6 +53,14 @@ class Go:
     options: Mapping[str, Any] = field(default_factory=dict)
     protocol: str = ""
     """The wire format in which the model is to be asked, one of the agent's; by default its main one."""
+
+    @property
+    def argument(self) -> str:
+        """The instruction as it can be an argument or a variable. Raises UsageError where it cannot."""
+        size = len(self.instruction.encode())
+        if size > _LONGEST or "\0" in self.instruction:
+            raise UsageError(f"the instruction ({size:,} bytes) cannot be an argument of a program: 128 KB, no NUL")
+        return self.instruction
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,65 @@
+"""Real, unmodified agents in a sandbox, through the gateway, against a provider that plays five turns."""
+
+from __future__ import annotations
+
+import pytest
+from tests.agents.rig import INSTRUCTION, PUBLISHED, SIDE, ready, run, stage
+
+from onward.testing import EPISODE, EQUAL_EPISODE, ProviderServer, Script
+
+pytestmark = [pytest.mark.agents, pytest.mark.slow, pytest.mark.timeout(300)]
+TOOLS = tuple(name for name in PUBLISHED if name != "aider")
+"""Agents that work with tools. Aider edits by what its model writes."""
+
+
+@pytest.mark.parametrize("name", TOOLS)
+def test_an_agent_works_through_an_episode_and_every_call_goes_through_the_gateway(name: str) -> None:
+    adapter, installed = ready(name)
+
+    async def go() -> None:
+        script = Script()
+        async with stage(ProviderServer(script)) as on:
+            played = await on.play(adapter, installed)
+            assert (played.ran.code, played.ran.left) == (0, ()), played.ran
+            assert played.files == {"notes.txt": "alpha\ngamma\n", "out.json": '["alpha", "gamma"]'}
+            assert "All done." in played.final
+            calls = script.calls + SIDE.get(name, 0)
+            assert len(on.server.requests) == len(on.at.answers()) == played.report["paid"] == calls
+            assert {request.protocol for request in on.server.requests} == {adapter.protocols[0]}
+            assert all(INSTRUCTION in str(request.body) for request in on.server.requests)
+
+    run(go())
+
+
+@pytest.mark.parametrize("name", TOOLS)
+def test_what_an_agent_was_told_is_served_again_exactly_and_nothing_is_paid(name: str) -> None:
+    adapter, installed = ready(name)
+
+    async def go() -> None:
+        script = Script(EQUAL_EPISODE)
+        async with stage(ProviderServer(script)) as on:
+            first = await on.play(adapter, installed)
+            second = await on.play(adapter, installed)
+            assert first.work.differences(second.work) == []
+            calls = script.calls + SIDE.get(name, 0)
+            assert len(on.server.requests) == calls
+            assert second.report["served"] == {"exact": calls} and second.report["paid"] == 0
+
+    run(go())
+
+
+@pytest.mark.parametrize("name", TOOLS)
+def test_a_tool_that_says_something_else_is_noticed_and_the_record_still_answers(name: str) -> None:
+    adapter, installed = ready(name)
+
+    async def go() -> None:
+        script = Script(EPISODE)
+        async with stage(ProviderServer(script)) as on:
+            first = await on.play(adapter, installed)
+            second = await on.play(adapter, installed)
+            assert first.work.differences(second.work) == []
+            same = 2 + SIDE.get(name, 0)
+            assert second.report["served"] == {"exact": same, "prefix": 1, "anchored": 2}
+            assert second.report["paid"] == 0 and second.report["first_divergence"]
+
+    run(go())
