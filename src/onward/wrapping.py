@@ -338,7 +338,7 @@ class _Go(Quiet):
             with suppress(ValueError):
                 how = f"killed by {signal.Signals(code - 128).name}"
             raise Stopping(how)
-        if self.program.told and code:
+        if self.program.told:  # many tidy up and end with 0 then: they have not come to their own end all the same
             raise Stopping(f"stopped by {self.program.told}, {how}")
         if trouble is not None and code:
             raise StepOwed(f"{how}, after a call that came to nothing: {getattr(trouble, 'reason', trouble)}")
