@@ -51,11 +51,10 @@ async def _asked(run: Path, bodies: Sequence[Body], protocol: str, **terms: Any)
         async with ProviderServer() as server, street(server, journal) as at:
             token = at.admit(step, **terms)
             for body in bodies:
+                before = len(at.rows("served"))
                 status, answer = await _posted(at, token, protocol, body)
-                levels = [entry.data["level"] for entry in at.entries("served")]
-                found.append(
-                    (status, answer, levels[-1] if len(levels) > len([one for one in found if one[2]]) else "")
-                )
+                levels = [entry.data["level"] for entry in at.entries("served")[before:]]
+                found.append((status, answer, levels[0] if levels else ""))
     finally:
         journal.close()
     return found
