@@ -49,10 +49,15 @@ def ready(name: str) -> tuple[Agent, Installed]:
     found = adapter.find(CACHE, {})
     if found is None:
         pytest.skip(f"agent {name}: not installed in {CACHE}; make test-agents installs it")
+    bubblewrap()
+    return adapter, found
+
+
+def bubblewrap() -> None:
+    """Skips where there is none."""
     why = reaches("--unshare-user", "--unshare-all", "--as-pid-1")
     if why:
         pytest.skip(f"sandbox bubblewrap: {why}")
-    return adapter, found
 
 
 @dataclass
