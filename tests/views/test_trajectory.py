@@ -156,6 +156,24 @@ def test_a_branch_that_was_given_up_is_counted_and_not_read(tmp_path: Path) -> N
     assert "≠ 2 answers given up" in trajectory_page([found])
 
 
+def test_what_no_recorded_answer_fits_is_a_divergence_that_is_told(tmp_path: Path) -> None:
+    async def acts(at: Any, token: str) -> None:
+        await Agent("chat", task="Fix the other test.").live(at, token, 1)
+        await Agent("chat").live(at, token)
+
+    async def play() -> None:
+        async with ProviderServer(working(3)) as server:
+            await attempt(run, server, alone(Agent("chat")), killed=True)
+            await attempt(run, server, acts)
+
+    run = bare_run(tmp_path)
+    go(play())
+    found = read(run)
+    assert (found.divergences, found.marks) == (1, {"served": 3, "live": 1})
+    assert "messages[0].content" in found.first_divergence
+    assert "≠ 1 divergence in the newest attempt; first: no recorded exchange matches" in trajectory_page([found])
+
+
 def test_what_a_new_attempt_never_asked_for_is_a_branch_behind_it(tmp_path: Path) -> None:
     async def play() -> None:
         async with ProviderServer(working(4)) as server:

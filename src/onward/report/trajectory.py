@@ -93,23 +93,32 @@ class _Page:
             kind += f" of lane {lane.after[0]}, turn {lane.after[1]}"
         head = f"lane {lane.number} · {kind} · {count(len(lane.turns), 'turn')} · "
         yield self.paint("head", head + _cut(lane.name, max(self.width - len(head), 20)))
+        known = ""
         for turn in lane.turns:
-            yield from self._turn(turn)
+            yield from self._turn(turn, known)
+            known = turn.difference or known
 
-    def _turn(self, turn: Turn) -> Iterator[str]:
+    def _turn(self, turn: Turn, known: str) -> Iterator[str]:
+        """`known`: the difference that this lane told last: it stays in its history, and is not told again."""
         style, mark = _mark(turn)
         took = _span(turn.seconds) if turn.seconds is not None else ""
         head = f"{turn.number:>4}  {turn.at[11:19]:<8}  {took:>6}  "
         spent = "  ".join(one for one in (_tokens(turn), money(turn.usd) if turn.usd is not None else "") if one)
-        yield f"{head}{self.paint(style, mark)}  {self.paint('quiet', spent)}".rstrip()
+        told = _cut(mark, self.width - len(head))
+        fits = len(head) + width_of(told) + 2 + len(spent) <= self.width
+        tail = f"  {self.paint('quiet', spent)}" if fits and spent else ""
+        yield f"{head}{self.paint(style, told)}{tail}"
+        if not fits:
+            yield from self._said("", spent, "quiet")
         for one in turn.tries:
             status = f" {one.status}" if one.status else ""
             yield from self._said(f"attempt {one.attempt}: {one.outcome}{status}", one.reason, "bad")
-        if turn.difference:
+        if turn.difference == known != "":
+            yield from self._said("≠", "as before", "odd")
+        elif turn.difference:
             before, now, after = turn.difference.rpartition(", now ")
             yield from self._said("≠", before or after, "odd")
-            if now:
-                yield from self._said("  now", after, "odd")
+            yield from self._said("  now", after, "odd") if now else ()
         if self.full and turn.system:
             yield from self._said("system:", turn.system, "quiet")
         for text in turn.told if self.full else _new(turn):
@@ -133,16 +142,16 @@ class _Page:
         if call.result is None:
             yield f"{_MARGIN}{self.paint('quiet', '← nothing recorded')}"
             return
-        code = "" if call.exit_code is None else f" exit {call.exit_code}"
-        lines = call.result.strip().count("\n") + 1
-        more = f" {lines} lines:" if lines > 1 and not self.full else ""
-        bad = call.failed or bool(call.exit_code)
-        yield from self._said(
-            f"←{' failed' if call.failed else ''}{code}{more}", call.result, "bad" if bad else "quiet"
-        )
+        lines, bad = call.result.strip().count("\n") + 1, call.failed or bool(call.exit_code)
+        facts = [
+            *(["failed"] if call.failed else []), *([] if call.exit_code is None else [f"exit {call.exit_code}"]),
+            *([f"{lines} lines"] if lines > 1 and not self.full else []),
+        ]  # fmt: skip
+        head = f"← {', '.join(facts)}:" if facts else "←"
+        yield from self._said(head, call.result, "bad" if bad else "quiet")
 
     def _edited(self, sign: str, text: str) -> Iterator[str]:
-        lines = _clean(text).split("\n") if text else []
+        lines = _clean(text).rstrip("\n").split("\n") if text else []
         shown = lines if self.full else lines[:_LINES]
         for line in shown:
             told = line if self.full else _cut_right(line, self.width - len(_MARGIN) - 4)
@@ -206,6 +215,11 @@ def _standing_out(found: Episode) -> Iterator[tuple[str, str]]:
         policy = f", policy {found.policy}" if found.policy else ""
         words = f"≠ {count(len(differing), 'answer')} served to a request that differed{policy}"
         yield "odd", f"{words}; first: lane {lane.number}, turn {turn.number}"
+    if found.divergences > len(differing):
+        yield (
+            "odd",
+            f"≠ {count(found.divergences, 'divergence')} in the newest attempt; first: {found.first_divergence}",
+        )
     left = [turn for _, turn in turns if turn.mark == "recorded" and not turn.origin]
     if left:
         words = f"{count(len(left), 'recorded exchange')} not asked for again"
@@ -269,7 +283,7 @@ def _arguments(arguments: Any) -> str:
         return "" if arguments is None else _shown(arguments)
     if len(arguments) == 1:
         return _shown(next(iter(arguments.values())))
-    return "  ".join(f"{name}={_shown(value)}" for name, value in arguments.items())
+    return ", ".join(f"{name}={_shown(value)}" for name, value in arguments.items())
 
 
 def _shown(value: Any) -> str:

@@ -75,7 +75,9 @@ class Episode:
     active: float | None
     """Seconds, where the step is timed."""
     policy: str = ""
-    """What was to be done about a divergence."""
+    """What was to be done about a divergence. This and the next two are told by an attempt that came to an end."""
+    divergences: int = 0
+    first_divergence: str = ""
     models: list[str] = field(default_factory=list)
     exchanges: int = 0
     marks: dict[str, int] = field(default_factory=dict)
@@ -133,6 +135,7 @@ def _episode(run: Run, key: Key, sample: str, *, scored: bool) -> Episode:
     episode = Episode(
         step, known.solver, " ".join(map(str, agent.values())), known.outcome, sampled, known.reason, known.scores,
         attempts, run.voids.generation(step), read.active, str(report.get("policy") or ""),
+        int(report.get("divergences") or 0), str(report.get("first_divergence") or ""),
     )  # fmt: skip
     told = [heard(calls, began) for calls in read.calls.values()]
     episode.lanes = _lanes(told)
