@@ -1,0 +1,189 @@
+"""What continuing would come to, by arithmetic on what is recorded: nothing is started, no agent or key is needed.
+
+served again    commands run again for real while the model answers at once: the recorded time in which no call was
+                under way, and a little for each exchange
+live            the time limit, which is not charged with what is served
+cost            what the recording cost for each second of its own, over all of the live time: at the most, if the
+                agent goes on as it did
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+
+from onward.entry import unpack
+from onward.episode import AGENT_SECONDS
+from onward.formats.benchflow import Finding, Recording, findings
+from onward.keys import Key
+from onward.runs import Run
+from onward.views.summary import planned_trials
+from onward.views.trials import Trial, trials
+
+__all__ = ["Prospect", "Sum", "of_recording", "of_run", "replay_seconds", "summed"]
+
+_STEP = 0.3
+"""Seconds that an agent takes for itself between an answer and its next request (0.1 to 0.5 were seen)."""
+
+_DEPTH = 4
+"""Slashes in the key of a generate step."""
+
+Span = tuple[float, float]
+
+
+@dataclass(frozen=True, slots=True)
+class Prospect:
+    """What continuing one trial would come to, or why it is left out."""
+
+    name: str
+    left_out: str = ""
+    """The reason; empty where it is continued."""
+    exchanges: int = 0
+    """How many are served again."""
+    replay: float = 0.0
+    """Seconds until the record ends."""
+    live: float | None = None
+    """Seconds of its own at the most; None: no limit is known."""
+    usd: float | None = None
+    """What the live part costs at the most; None where the recording does not say what it cost."""
+    recorded_usd: float | None = None
+    findings: tuple[Finding, ...] = field(default=(), repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Sum:
+    """All of them together."""
+
+    continued: int
+    replay: float
+    live: float | None
+    """None where one of them has no known limit."""
+    usd: float
+    unpriced: int
+    """How many have no known cost."""
+    left_out: int
+
+
+def summed(prospects: Iterable[Prospect]) -> Sum:
+    """The sum of those that are continued."""
+    every = list(prospects)
+    chosen = [one for one in every if not one.left_out]
+    lives = [one.live for one in chosen]
+    return Sum(
+        len(chosen), sum(one.replay for one in chosen),
+        None if None in lives else sum(live for live in lives if live is not None),
+        sum(one.usd or 0.0 for one in chosen), sum(one.usd is None for one in chosen), len(every) - len(chosen),
+    )  # fmt: skip
+
+
+def replay_seconds(calls: Sequence[Span]) -> float:
+    """How long a replay takes: the time from the first call to the last answer in which none was under way."""
+    if not calls:
+        return 0.0
+    busy, free, until = sorted(calls), 0.0, min(calls)[0]
+    for began, ended in busy:
+        free += max(0.0, began - until)
+        until = max(until, ended)
+    return free + _STEP * len(calls)
+
+
+def _cost(usd: float | None, active: float | None, live: float | None) -> float | None:
+    if usd is None or not active or live is None:
+        return None
+    return usd / active * live
+
+
+# ---------------------------------------------------------------- of a folder
+
+
+def of_recording(recording: Recording, *, timeout: float | None = None, require_timeout: bool = False) -> Prospect:
+    """Of a run folder of BenchFlow's. `timeout`: the live budget, else what the run had."""
+    spans = [(row.asked, row.answered) for row in (one.row for one in recording.served)
+             if row.asked is not None and row.answered is not None]  # fmt: skip
+    active = recording.took or (max(end for _, end in spans) - min(spans)[0] if spans else None)
+    live = timeout or recording.limit
+    return Prospect(
+        recording.folder.name, _left_out(recording, require_timeout), len(recording.served), replay_seconds(spans),
+        live, _cost(recording.usd, active, live), recording.usd, tuple(findings(recording)),
+    )  # fmt: skip
+
+
+def _left_out(recording: Recording, require_timeout: bool) -> str:
+    if not recording.served:
+        return "no answer was recorded: there is nothing to go on from"
+    if recording.timed_out or not require_timeout:
+        return ""
+    if not recording.finished:
+        return "it has no result, so nothing says that it timed out"
+    ended = recording.category or recording.error
+    return f"it did not time out: {f'it ended with {ended}' if ended else 'it ended by itself'}"
+
+
+# ---------------------------------------------------------------- of a run
+
+
+def of_run(run: Run, *, timeout: float | None = None, within: Key | None = None) -> Iterator[Prospect]:
+    """Of every trial of a run, or of those below a key. Only timeouts of agents are continued."""
+    agents = set(run.plan.shape.agents)
+    wanted = {key for _, _, key, _ in planned_trials(run) if within is None or within.covers(key)}
+    limits = _limits(run)
+    for trial in trials(run):
+        if trial.key not in wanted:
+            continue
+        reason = _reason(trial, agents)
+        if reason:
+            yield Prospect(trial.key, reason)
+        else:
+            yield _of_trial(run, trial, timeout or limits.get(trial.task))
+
+
+def _reason(trial: Trial, agents: set[str]) -> str:
+    if trial.solver not in agents:
+        return "its solver is no agent"
+    if trial.outcome == "timeout":
+        return ""
+    return {
+        "ok": "it did not time out: it is done",
+        "failed": f"it did not time out: it failed ({trial.reason or 'for no recorded reason'})",
+        "error": "it did not time out: it ended in an error, and is owed (onward resume)",
+    }.get(trial.outcome, "it did not time out: it is not finished (onward resume)")
+
+
+def _limits(run: Run) -> dict[str, float]:
+    """The live budget of each task: the experiment's limit, else the task's own, else half an hour."""
+    stated = (run.config["spec"].get("limits") or {}).get("time")
+    found: dict[str, float] = {}
+    for chunk in run.plan.chunks:
+        for _, task in run.tasks(chunk):
+            own = (task.metadata.get("folder") or {}).get("agent_seconds")
+            found[task.id] = float(stated or own or AGENT_SECONDS)
+    return found
+
+
+def _of_trial(run: Run, trial: Trial, live: float | None) -> Prospect:
+    """From the entries below its generate step. What a call cost is on its result; of an imported recording, on the
+    step's."""
+    began: dict[str, float] = {}
+    spans: list[Span] = []
+    costs: list[float] = []
+    active = 0.0
+    step = f"{trial.key}/generate/"
+    for seq, row in run.journal.rows(trial.key, kinds=("intent", "result")):
+        if not row.key.startswith(step) or seq <= run.voids.since(row.key):
+            continue
+        if row.kind == "intent":
+            began.setdefault(row.key, _seconds(row.at))
+            continue
+        if row.usd is not None:
+            costs.append(row.usd)
+        if row.key.count("/") == _DEPTH:
+            active = float(unpack(row, run.journal.blob, seq=seq).data.get("active", 0.0))
+        elif row.outcome == "ok" and row.key in began:
+            spans.append((began[row.key], _seconds(row.at)))
+    usd = sum(costs) if costs else None
+    return Prospect(trial.key, "", len(spans), replay_seconds(spans), live, _cost(usd, active, live), usd)
+
+
+def _seconds(at: str) -> float:
+    return datetime.fromisoformat(at).timestamp()
