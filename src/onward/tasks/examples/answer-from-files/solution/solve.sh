@@ -1,0 +1,2 @@
+#!/bin/sh
+cd /app && exec python3 /solution/answer.py
