@@ -3,6 +3,7 @@ in a run's own journal."""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -12,8 +13,11 @@ from tests.gateway.street import Street, path_of, shown, street
 from tests.gateway.test_proxy_serving import read
 from tests.lab import Lab
 
+from onward import lease
 from onward.ask import Answer, Usage
+from onward.clock import SystemClock
 from onward.context import Context, trial_context
+from onward.entry import Entry, Outcome, pack
 from onward.errors import Stopping
 from onward.fingerprint import Fingerprint
 from onward.journal import SqliteJournal
@@ -136,3 +140,25 @@ def results(protocol: str, answers: Sequence[tuple[str, str, str]]) -> list[Any]
         {"functionResponse": {"id": id_, "name": tool, "response": {"output": text}}} for id_, tool, text in answers
     ]
     return [{"role": "user", "parts": parts}]
+
+
+def recorded(run: Path, exchanges: Sequence[tuple[Mapping[str, Any], Mapping[str, Any] | None]]) -> None:
+    """Exchanges in the Messages format that were made elsewhere, put into the open trial: request, and response; or
+    none, where it came to an error."""
+    journal = SqliteJournal(run)
+    try:
+        lease.claim(journal, SystemClock(), force=True)
+        for number, (request, response) in enumerate(exchanges, 1):
+            key, at = (
+                Key.of(SOLVER, TASK, "1", "generate", "0", f"llm:{number}#1"),
+                f"2026-11-21T12:{number:02d}:00.000Z",
+            )
+            asked = {"provider": "anthropic", "protocol": "messages", "model": request["model"], "request": request}
+            value = {"status": 200, "headers": {}, "body": json.dumps(response)}
+            data = {"value": value} if response is not None else {"error": {"reason": "down", "status": 500}}
+            outcome: Outcome = "ok" if response is not None else "error"
+            for entry in (Entry("intent", key, at, asked, tokens=1), Entry("result", key, at, data, outcome, tokens=1)):
+                row, blobs = pack(entry)
+                journal.commit([row], blobs)
+    finally:
+        journal.close()

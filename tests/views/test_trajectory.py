@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from tests.gateway.street import run as go
 from tests.gateway.street import until
-from tests.views.played import FORMATS, TASK, Acts, Agent, attempt, bare_run, working
+from tests.views.played import FORMATS, TASK, Acts, Agent, attempt, bare_run, recorded, working
 
 from onward import views
 from onward.ask import Answer, Usage
@@ -330,6 +330,82 @@ def test_a_models_own_calls_are_read_too(tmp_path: Path) -> None:
     (lane,) = found.lanes
     assert (lane.name, lane.turns[0].text, lane.turns[0].mark) == ("what is 1", "It is 1.", "live")
     assert found.outcome == "ok" and ", numeric 1" in trajectory_page([found]).splitlines()[0]
+
+
+def said(*blocks: Mapping[str, Any]) -> dict[str, Any]:
+    return {"type": "message", "role": "assistant", "content": list(blocks)}
+
+
+def request(*contents: Any) -> dict[str, Any]:
+    roles = ("user", "assistant")
+    messages = [{"role": roles[at % 2], "content": content} for at, content in enumerate(contents)]
+    return {"model": "m", "system": "You are an agent.", "messages": messages}
+
+
+def test_what_agents_add_is_no_name_and_what_they_wrap_is_no_word_of_the_user(tmp_path: Path) -> None:
+    reminder = {"type": "text", "text": "<system-reminder>\nToday is Friday.\n</system-reminder>"}
+    task = {"type": "text", "text": "Find the bug."}
+    looked = {"type": "text", "text": "I looked."}
+    run = bare_run(tmp_path)
+    recorded(run, [
+        (request([reminder, task]), said(looked)),
+        (request([reminder, task], [looked], [reminder, {"type": "text", "text": "Look again."}]), said(looked)),
+    ])  # fmt: skip
+    found = read(run)
+    (lane,) = found.lanes
+    assert lane.name == "Find the bug." and lane.turns[0].system == "You are an agent."
+    text, whole = trajectory_page([found]), trajectory_page([found], full=True)
+    assert "told: Look again." in text and "Friday" not in text
+    assert "Friday" in whole and "system: You are an agent." in whole
+
+
+def test_a_history_that_was_rewritten_stays_in_its_lane(tmp_path: Path) -> None:
+    one, two = ({"type": "text", "text": text} for text in ("First of all.", "And then."))
+    run = bare_run(tmp_path)
+    recorded(run, [
+        (request("Edit a.py"), said(one)),
+        (request("Edit a.py, shorter", [one], "go on"), said(two)),
+        (request("So far: edited.", [two], "go on"), said({"type": "text", "text": "Done."})),
+        (request("Something else", [{"type": "text", "text": "an example"}], "now you"), said(one)),
+    ])  # fmt: skip
+    assert [[turn.text for turn in lane.turns] for lane in read(run).lanes] == [
+        ["First of all.", "And then.", "Done."], ["First of all."],
+    ]  # fmt: skip
+
+
+def test_a_search_that_the_provider_runs_has_its_result_and_whom_it_was_for(tmp_path: Path) -> None:
+    call = {"type": "tool_use", "id": "w1", "name": "WebSearch", "input": {"query": "the age of the house"}}
+    search = {"type": "server_tool_use", "id": "s1", "name": "web_search", "input": {"query": "the age of the house"}}
+    answer = {"type": "web_search_tool_result", "tool_use_id": "s1", "content": [{"type": "text", "text": "100"}]}
+    run = bare_run(tmp_path)
+    recorded(run, [
+        (request("How old is it?"), said(call)),
+        (request("Perform a web search for the query: the age of the house"), said(search, answer)),
+        (request("How old is it?", [call], [{"type": "tool_result", "tool_use_id": "w1", "content": "100"}]), None),
+    ])  # fmt: skip
+    main, side = read(run).lanes
+    assert (side.kind, side.after, side.turns[0].calls[0].result) == ("side call", (1, 1), "100")
+    assert main.turns[0].calls[0].result == "100" and main.turns[1].mark == "error"
+
+
+def test_a_real_recording_of_a_coding_agent_falls_into_its_conversations(tmp_path: Path, shared_data: Path) -> None:
+    from onward.formats import benchflow
+    from onward.formats.benchflow.answers import answer_in
+
+    found = benchflow.read(next(benchflow.find_folders(shared_data / "benchflow")))
+    rows = [one.row for one in found.exchanges]
+    run = bare_run(tmp_path)
+    recorded(run, [(row.request, answer_in(row) if row.is_answer else None) for row in rows])
+    episode = read(run)
+    kinds = [(lane.kind, lane.after, len(lane.turns)) for lane in episode.lanes]
+    assert kinds == [
+        ("main", None, 7), *[("sub-agent", (1, 2), 1)] * 2, *[("side call", (1, 3), 1)] * 3,
+        *[("side call", (1, 4), 1)] * 3, *[("side call", (1, 5), 1)] * 3,
+    ]  # fmt: skip
+    assert episode.marks == {"live": 16, "error": 2} and not episode.lanes[0].name.startswith("<")
+    main = episode.lanes[0].turns
+    assert [len(turn.calls) for turn in main] == [1, 2, 3, 3, 3, 1, 0]
+    assert all(call.result for turn in main for call in turn.calls) and main[0].thinking
 
 
 def test_an_episode_is_json(tmp_path: Path) -> None:

@@ -17,11 +17,10 @@ from typing import Any
 from onward.entry import Entry, unpack
 from onward.errors import NotThere, UsageError
 from onward.keys import Key
-from onward.protocols.pieces import Piece
 from onward.runs import Run
 from onward.views.address import Address
 from onward.views.trajectory_lanes import paths
-from onward.views.trajectory_turns import Calls, Heard, ToolCall, Turn, heard
+from onward.views.trajectory_turns import Calls, Heard, Turn, answered, heard
 from onward.views.trials import trial
 
 __all__ = ["Episode", "GivenUp", "Lane", "episodes", "narrowed"]
@@ -38,8 +37,8 @@ class Lane:
 
     number: int
     kind: str
-    """`main`; `sub-agent`, told what a tool was called with; `branch` of another lane; `side call`, which is a single
-    exchange without tools; else `conversation`."""
+    """`main`; `branch` of another lane; `sub-agent`, told what a tool was called with; `side call`, which is a single
+    exchange; else `conversation`."""
     name: str
     """What its user said first, but for what agents add to it."""
     after: tuple[int, int] | None
@@ -248,7 +247,7 @@ def _lanes(told: Sequence[Heard]) -> list[Lane]:
             if at > 1:
                 turn.system = ""
         for place, following in zip(path.places, path.places[1:], strict=False):
-            _answer(told[place].turn.calls, told[following].results)
+            answered(told[place].turn.calls, told[following].results)
         opening = told[path.places[0]].spoken.opening
         lane = Lane(number, "main" if path is main else "", _name(opening), None, turns)
         if path.after is not None:
@@ -258,29 +257,23 @@ def _lanes(told: Sequence[Heard]) -> list[Lane]:
     return lanes
 
 
-def _answer(calls: Sequence[ToolCall], results: Sequence[Piece]) -> None:
-    """Each call gets its result: by id, equal ids in order."""
-    waiting = list(results)
-    for call in calls:
-        found = next((one for one in waiting if one.call == call.id), None)
-        if found is not None:
-            waiting.remove(found)
-            call.answered(found)
-
-
 def _tell_apart(lanes: Sequence[Lane], openings: Sequence[Sequence[str]]) -> None:
-    """Lanes that tools started, side calls, and others."""
-    prompts = {
-        text: (lane.number, turn.number)
-        for lane in lanes for turn in lane.turns for call in turn.calls for text in _strings(call.arguments)
-        if len(text) >= _PROMPT
-    }  # fmt: skip
+    """Sub-agents, side calls, and others: by whether a tool of another lane was called with what their user says."""
     for lane, opening in zip(lanes, openings, strict=True):
         if lane.kind:
             continue
-        lane.after = next((prompts[text.strip()] for text in opening if text.strip() in prompts), None)
-        alone = len(lane.turns) == 1 and not lane.turns[0].calls
-        lane.kind = "sub-agent" if lane.after else "side call" if alone else "conversation"
+        said = [text.strip() for text in opening]
+        prompts = {
+            text: (other.number, turn.number)
+            for other in lanes if other is not lane for turn in other.turns for call in turn.calls
+            for text in _strings(call.arguments) if len(text) >= _PROMPT
+        }  # fmt: skip
+        told = next((prompts[text] for text in said if text in prompts), None)
+        lane.after = told or next(
+            (where for part, where in prompts.items() if any(part in text for text in said)), None
+        )
+        single = len(lane.turns) == 1 and not told
+        lane.kind = "side call" if single else "sub-agent" if lane.after else "conversation"
 
 
 def _strings(value: Any) -> Iterator[str]:

@@ -17,7 +17,7 @@ from onward.protocols.recorded import response_of
 from onward.protocols.turns import FORMS
 from onward.views.trajectory_lanes import Spoken, reply_of
 
-__all__ = ["Calls", "Heard", "Mark", "Tokens", "ToolCall", "Try", "Turn", "heard"]
+__all__ = ["Calls", "Heard", "Mark", "Tokens", "ToolCall", "Try", "Turn", "answered", "heard"]
 
 Json = Mapping[str, Any]
 Mark = Literal["live", "recorded", "served", "in doubt", "failed", "error", "timeout"]
@@ -73,11 +73,21 @@ class ToolCall:
     failed: bool = False
     exit_code: int | None = None
 
-    def answered(self, found: Piece) -> None:
+    def take(self, found: Piece) -> None:
         """Take in what the tool answered."""
         self.result, self.failed = found.text, found.failed
         code = _EXIT.search(found.text[:_LOOKED_AT]) or _EXIT.search(found.text[-_LOOKED_AT:])
         self.exit_code = int(code[1]) if code else None
+
+
+def answered(calls: Sequence[ToolCall], results: Sequence[Piece]) -> None:
+    """Each call takes its result: by id, equal ids in order."""
+    waiting = list(results)
+    for call in calls:
+        found = next((one for one in waiting if one.call == call.id), None)
+        if found is not None:
+            waiting.remove(found)
+            call.take(found)
 
 
 @dataclass(slots=True)
@@ -242,6 +252,7 @@ def _answer(value: Json, turn: Turn, spoken: Spoken) -> None:
     turn.thinking = "\n".join(text for text in thoughts if text) if thoughts else None
     turn.text = "".join(_texts(said))
     turn.calls = [ToolCall(one.call, one.tool, one.arguments) for one in said if one.kind == "call"]
+    answered(turn.calls, [one for one in said if one.kind == "result"])  # tools that the provider itself runs
     spoken.reply = reply_of(said)
     used = value.get("usage")
     if isinstance(used, Mapping):
