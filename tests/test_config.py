@@ -6,9 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from onward.config import BENCHMARKS, Flags, benchmark, load, placed, settings
+from onward.config import Flags, settings
 from onward.errors import SpecError, UsageError
 from onward.experiment import assemble, frozen
+from onward.written import BENCHMARKS, benchmark, load, placed
 
 WHOLE = """\
 tasks: data.jsonl

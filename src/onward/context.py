@@ -306,5 +306,6 @@ def trial_context(world: World, key: Key, history: History, bounds: Mapping[str,
     meter = None
     if seconds is not None or tokens is not None:
         used = history.settled_tokens() if tokens is not None else 0
-        meter = Meter(world.recorder.clock, seconds, history.active(), tokens, used)
+        before = history.active(own=bool(bounds.get("fresh")))
+        meter = Meter(world.recorder.clock, seconds, before, tokens, used)
     return Context(key, world, history, meter)

@@ -7,7 +7,7 @@ import gc
 import signal
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, asynccontextmanager, contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -188,9 +188,29 @@ async def _driven(invocation: Invocation, journal: Journal, dead: Any) -> Ending
         why = f"{doubt} calls are in doubt (at most ${doubt_usd:.2f}): --in-doubt resend asks them again"
         return shared.ending(3, why)
     runner = Runner(recorder, window=4 * limits.concurrency + 24, max_errors=limits.max_errors)
-    with (invocation.signals or _Signals)(runner, invocation.watch), _seldom_collected():
-        await runner.run(shared.work())
+    async with _performers(shared, limits):
+        with (invocation.signals or _Signals)(runner, invocation.watch), _seldom_collected():
+            await runner.run(shared.work())
     return shared.ending(None, runner.outcome.stopped or _first(gate.stopped_providers), runner.outcome.reasons)
+
+
+@asynccontextmanager
+async def _performers(shared: _Shared, limits: LimitsSpec) -> AsyncIterator[None]:
+    """Whoever performs for the run's agents, while it goes on. A run without any pays nothing for it."""
+    invocation = shared.invocation
+    assembled, settings = invocation.assembled, invocation.settings
+    if not any(solver.is_agent for solver in assembled.solvers):
+        yield
+        return
+    from onward.gateway.proxy import Door
+    from onward.staging import bounds_of, staged
+
+    door = Door({}, prices=prices_of(assembled, settings), upstream=upstream_of(assembled, settings))
+    say = invocation.watch.say
+    async with staged(assembled.spec, shared.run, settings, invocation.ask, door, say, limits.sandboxes) as performer:
+        shared.world = replace(shared.world, performer=performer)
+        shared.bounds_of = bounds_of
+        yield
 
 
 def _first(stopped: Mapping[str, str]) -> str | None:
@@ -208,6 +228,8 @@ class _Shared:
         flags, watch = invocation.settings.flags, invocation.watch
         assembled = invocation.assembled
         self.bounds = {"time": limits.time, "tokens": limits.tokens}
+        self.bounds_of: Callable[..., Mapping[str, Any]] = lambda run, task, limits: limits
+        """The bounds of an agent's trial."""
         self.world = World(
             recorder, invocation.ask, lambda digest: run.journal.blob(bytes.fromhex(digest)), assembled.spec.seed,
             watch.text if flags.stream else None,
@@ -258,7 +280,8 @@ class _Shared:
             progress, watch = self.progress, self.invocation.watch
             voids = self.run.voids
             history = History(voids) if self.started_empty else History.read(self.run.journal, key, voids)
-            context = trial_context(self.world, key, history, self.bounds)
+            bounds = self.bounds_of(self.run, work.task, self.bounds) if work.solver.is_agent else self.bounds
+            context = trial_context(self.world, key, history, bounds)
             progress.in_flight += 1
             try:
                 state = await trial(context, work, self.invocation.settings.flags.until)
@@ -284,7 +307,9 @@ class _Shared:
         self.progress.settled += 1
         if state.scores:
             self.progress.score(state.scores)
-        self.invocation.watch.trial(key, "ok", state.scores, state.output)
+        ended = state.timeout
+        said = state.output if ended is None else ended.reason
+        self.invocation.watch.trial(key, "ok" if ended is None else "timeout", state.scores, said)
 
     def ending(self, code: int | None, stopped: str | None, reasons: Mapping[str, int] | None = None) -> Ending:
         """How it ended; `code` None: 0 if nothing planned is owed, else 3."""

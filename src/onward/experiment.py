@@ -117,9 +117,11 @@ class LimitsSpec(_Model):
     stall: float = Field(default=120.0, gt=0)
     """Seconds without a byte after which a call is given up: an error, never a scored timeout."""
     time: float | None = Field(default=None, gt=0)
-    """Active seconds a trial may take; model trials have no limit unless told."""
+    """Active seconds a trial may take. Unless told, model trials have no limit, and agents the task's own or 1,800."""
     tokens: int | None = Field(default=None, gt=0)
     """Tokens a trial may use."""
+    sandboxes: int | None = Field(default=None, gt=0)
+    """How many sandboxes of agents may be open at a time; by default one for each processor."""
 
 
 class Spec(_Model):

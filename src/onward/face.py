@@ -8,12 +8,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from onward import launch
-from onward.config import Flags, Settings, settings, specified
+from onward.config import Flags, Settings, settings
 from onward.drive import Ending
 from onward.errors import SpecError
 from onward.progress import Quiet, Watch
 from onward.runs import find, open_run
 from onward.tasks import FunctionSource
+from onward.written import specified
 
 if TYPE_CHECKING:
     from onward import views

@@ -120,7 +120,7 @@ async def _of_resume(name: str | None, settings: Settings) -> Forecast:
 async def _of_run(spec: Spec, folder: Path, settings: Settings) -> Forecast:
     from onward.experiment import assemble
 
-    assembled = assemble(spec, folder)
+    assembled = assemble(launch.identified(spec), folder)
     made = launch.read_wanted(assembled, folder, settings, None, settings.flags.limit)
     flags, store = settings.flags, settings.store
     containing = choice.containing(made, store, sized=flags.limit is not None) if flags.resume else None

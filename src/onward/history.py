@@ -72,10 +72,11 @@ class History:
                 found += row.tokens if sample is not None and sample.row.outcome != "error" else 0
         return found
 
-    def active(self) -> float:
-        """Seconds of active time that the trial's attempts have used, as last noted on its entries."""
+    def active(self, *, own: bool = False) -> float:
+        """Seconds of active time that the trial's attempts have used, as last noted on its entries. `own`: those of
+        this run; what it took over from another is left out."""
         found = 0.0
         for stored in self.rows:
-            if '"active":' in stored.row.body:
+            if '"active":' in stored.row.body and not (own and '"origin":' in stored.row.body):
                 found = max(found, float(json.loads(stored.row.body).get("active", 0.0)))
         return found

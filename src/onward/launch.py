@@ -66,6 +66,7 @@ async def run_async(
     source: Any = None,
 ) -> Ending:  # fmt: skip
     """See `run`."""
+    spec = identified(spec)
     assembled = assemble(spec, folder)
     made = read_wanted(assembled, folder, settings, source, settings.flags.limit)
     chosen = await choose(
@@ -78,9 +79,22 @@ async def run_async(
     return await _go(chosen.folder, assembled, settings, watch, "run", models, chosen.only, prelude)
 
 
+def identified(spec: Spec) -> Spec:
+    """The experiment with what its agents are on this machine."""
+    if not any(solver.agent for solver in spec.solver or ()):
+        return spec
+    from onward import staging
+
+    return staging.identified(spec)
+
+
 def _askable(assembled: Assembled, settings: Settings, models: Mapping[str, Any] | None) -> None:
     """Raise UsageError where a model that is named cannot be asked: no such provider, no key."""
     gateway, spec = gateway_of(assembled, settings, models), assembled.spec
+    if any(solver.agent for solver in spec.solvers):
+        from onward.staging import check_agents
+
+        check_agents(spec)
     named = [solver.model for solver in spec.solvers if solver.model and not solver.recorded]
     for model in [*named, *(judge.model for judge in spec.judges)]:
         gateway.prepare(model, [{"role": "user", "content": ""}], {})
@@ -190,7 +204,7 @@ def stored(run: Run, spec: Spec | None = None) -> Assembled:
     """The run's experiment, from its own folder; user code from where it was, if it is still there."""
     config = run.config
     folder = Path(config.get("folder", "."))
-    return assemble(spec or Spec.model_validate(config["spec"]), folder, config)
+    return assemble(identified(spec or Spec.model_validate(config["spec"])), folder, config)
 
 
 def drift_of(run: Run, assembled: Assembled) -> list[str]:
@@ -258,7 +272,7 @@ async def _replayed(
 ) -> Ending:  # fmt: skip
     parent = open_run(find(settings.store, name))
     try:
-        assembled = assemble(spec, folder) if spec.solver else _with_solvers_of(parent, spec, folder)
+        assembled = assemble(identified(spec), folder) if spec.solver else _with_solvers_of(parent, spec, folder)
         before, after = _without_tasks(parent), assembled.identity
         same = before["solvers"] == after["solvers"] and before["stages"]["samples"] == after["stages"]["samples"]
         if not same or before["trials"] != after["trials"]:

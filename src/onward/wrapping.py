@@ -21,7 +21,7 @@ from typing import Any, Literal, Protocol
 from onward import lineage
 from onward.agents.pointing import pointed
 from onward.clock import SystemClock
-from onward.config import Settings, for_child, specified
+from onward.config import Settings, for_child
 from onward.context import Context
 from onward.drive import Ending, Invocation, drive, gateway_of, prices_of, providers_of, upstream_of
 from onward.entry import unpack
@@ -37,6 +37,7 @@ from onward.progress import Quiet
 from onward.runs import Run, open_run, run_id
 from onward.tasks import Task
 from onward.tending import Passing, Program
+from onward.written import specified
 
 __all__ = ["FORMATS", "Child", "Opening", "Terms", "Told", "Wrapped", "wrap"]
 

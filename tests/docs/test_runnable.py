@@ -107,7 +107,7 @@ def test_examples_in_the_reference_and_the_readme_run(tmp_path, monkeypatch):
 
 
 def test_experiments_in_the_reference_and_the_readme_load(tmp_path):
-    from onward import config
+    from onward import written
 
     seen = 0
     for path in (pages.DOCS / "reference" / "experiment-file.md", pages.ROOT / "README.md"):
@@ -115,6 +115,6 @@ def test_experiments_in_the_reference_and_the_readme_load(tmp_path):
             if block.kind == "yaml":
                 file = tmp_path / "experiment.yaml"
                 file.write_text(block.text)
-                config.load(file)
+                written.load(file)
                 seen += 1
     assert seen >= 2

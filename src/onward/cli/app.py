@@ -56,11 +56,13 @@ def _main(version: Annotated[bool, typer.Option("--version", help="Show the vers
     "run", _RUN, "onward run nightly.yaml", "onward run arithmetic --model local/smollm2 --limit 20",
     "onward run gaia --split validation --level 2 --category code --limit 20 --resume --stream --verbose",
     "onward run nightly.yaml --plan", "onward run nightly.yaml --new --budget-usd 5",
+    "onward run tasks/ --agent claude-code --model anthropic/NAME", "onward run tasks/ --agent oracle",
 )  # fmt: skip
 def _run(
     ctx: typer.Context,
     what: Annotated[str | None, typer.Argument(metavar="SPEC|BENCHMARK", show_default=False)] = None,
-    model: o.Models = None, split: o.Split = None, name: o.Name = None, samples: o.Samples = None,
+    model: o.Models = None, agent: o.Agents = None, sandbox: o.Sandbox = None, image: o.Image = None,
+    split: o.Split = None, name: o.Name = None, samples: o.Samples = None,
     trials: o.Trials = None, pass_mark: o.PassMark = None, price: o.Prices = None,
     level: o.Levels = None, category: o.Categories = None, where: o.Where = None, task_id: o.TaskIds = None,
     random: o.Random = False, seed: o.Seed = None, tasks_from: o.TasksFrom = None, limit: o.Limit = None,
@@ -68,14 +70,16 @@ def _run(
     resume: o.Resume = False, new: o.New = False, if_exists: o.IfExists = None, parent: o.Parents = None,
     retry_errors: o.RetryErrors = None, until_stage: o.Until = None, budget_usd: o.Usd = None,
     budget_tokens: o.Tokens = None, concurrency: o.Concurrency = None, max_errors: o.MaxErrors = None,
-    max_wait: o.MaxWait = None, attempts: o.Attempts = None, threshold: o.Threshold = None,
-    in_doubt: o.InDoubt = None, take_over: o.TakeOver = False, strict: o.Strict = False,
+    max_wait: o.MaxWait = None, attempts: o.Attempts = None, time: o.TrialTime = None,
+    sandboxes: o.Sandboxes = None, threshold: o.Threshold = None,
+    in_doubt: o.InDoubt = None, in_flight: o.InFlight = None, on_divergence: o.OnDivergence = None,
+    take_over: o.TakeOver = False, strict: o.Strict = False,
     auto_resume: o.AutoResume = None, checkpoint_file: o.Checkpoint = None, store: o.Store = None,
     plan: o.Plan = False, stream: o.Stream = False, json: o.Json = False,
 ) -> int:  # fmt: skip
     """Start a run, or go on with the run of exactly this experiment.
 
-    SPEC is a YAML or TOML file (see `onward init`); BENCHMARK is arithmetic or gaia.
+    SPEC is a YAML or TOML file (see `onward init`), or a folder of task folders; BENCHMARK is arithmetic or gaia.
     """
     return running.run(ctx.obj, ctx.params)
 
@@ -87,8 +91,10 @@ def _resume(
     limit: o.Limit = None, resume_from: o.ResumeFrom = None, max_new: o.MaxNew = None,
     rerun_failed: o.RerunFailed = False, until_stage: o.Until = None, budget_usd: o.Usd = None,
     budget_tokens: o.Tokens = None, concurrency: o.Concurrency = None, max_errors: o.MaxErrors = None,
-    max_wait: o.MaxWait = None, attempts: o.Attempts = None, price: o.Prices = None, threshold: o.Threshold = None,
-    in_doubt: o.InDoubt = None, take_over: o.TakeOver = False, strict: o.Strict = False,
+    max_wait: o.MaxWait = None, attempts: o.Attempts = None, sandboxes: o.Sandboxes = None,
+    price: o.Prices = None, threshold: o.Threshold = None,
+    in_doubt: o.InDoubt = None, in_flight: o.InFlight = None, on_divergence: o.OnDivergence = None,
+    take_over: o.TakeOver = False, strict: o.Strict = False,
     auto_resume: o.AutoResume = None, checkpoint_file: o.Checkpoint = None, store: o.Store = None,
     plan: o.Plan = False, stream: o.Stream = False, json: o.Json = False,
 ) -> int:  # fmt: skip

@@ -22,6 +22,14 @@ Yes: TypeAlias = bool
 
 # what it is: these make another run
 Models = Annotated[Texts, _option(_WHAT, "--model", metavar="PROVIDER/NAME", help="Model to ask; repeat for several.")]
+Agents = Annotated[
+    Texts,
+    _option(_WHAT, "--agent", metavar="NAME[@VERSION]", help="Agent that works on the tasks (see doctor); repeatable."),
+]
+Sandbox = Annotated[
+    Text, _option(_WHAT, "--sandbox", metavar="KIND", help="Its sandbox: bubblewrap (default), container or process.")
+]
+Image = Annotated[Text, _option(_WHAT, "--image", metavar="NAME", help="Image of its containers.")]
 Samples = Annotated[
     Whole, _option(_WHAT, "--samples", min=1, help="Candidates per trial; needs a reducer, or takes the majority.")
 ]
@@ -93,6 +101,22 @@ Attempts = Annotated[Whole, _option(_HOW, "--attempts", min=1, help="Attempts pe
 Threshold = Annotated[Real, _option(_HOW, "--threshold", help="Exit 1 if the mean of the primary score is below.")]
 InDoubt = Annotated[
     Text, _option(_HOW, "--in-doubt", metavar="resend|stop", help="What to do about calls that may have been answered.")
+]
+OnDivergence = Annotated[
+    Text,
+    _option(
+        _HOW, "--on-divergence", metavar="warn|strict|fork", help="Where an agent leaves what it did before (warn)."
+    ),
+]
+InFlight = Annotated[
+    Text,
+    _option(_HOW, "--in-flight", metavar="resume|restart", help="Trials cut off in the middle: go on, or begin again."),
+]
+TrialTime = Annotated[
+    Real, _option(_HOW, "--time", min=0, metavar="SEC", help="Active seconds that a trial may take.")
+]
+Sandboxes = Annotated[
+    Whole, _option(_HOW, "--sandboxes", min=1, help="Sandboxes open at a time (default: one a processor).")
 ]
 TakeOver = Annotated[Yes, _option(_HOW, "--take-over", help="Take the run from a holder you know is gone.")]
 Strict = Annotated[Yes, _option(_HOW, "--strict", help="Exit 5 where what is recorded changed, instead of deriving.")]

@@ -11,7 +11,7 @@ from typing import Any
 
 from rich.console import Console
 
-from onward import config, launch
+from onward import config, launch, written
 from onward.cli import outcome as outcomes
 from onward.cli.checkpoint import Checkpoint
 from onward.cli.display import Board
@@ -32,7 +32,7 @@ __all__ = ["redo", "replay", "resume", "run", "settings_of", "stop"]
 Given = Mapping[str, Any]
 Go = Callable[[Watch], Ending]
 Verb = Callable[[Voice, Given, "Board | Lines"], int]
-_LIMITS = ("concurrency", "budget_usd", "budget_tokens", "max_errors", "max_wait", "attempts")
+_LIMITS = ("concurrency", "budget_usd", "budget_tokens", "max_errors", "max_wait", "attempts", "time", "sandboxes")
 
 
 # ---------------------------------------------------------------- verbs
@@ -81,7 +81,7 @@ def run(voice: Voice, given: Given, board: Board | Lines) -> int:
             return planned_run(voice, given, spec, folder, settings)
         return _driven(board, given, lambda watch: launch.run(spec, folder, settings, watch), spec.threshold)
     except SpecError as error:
-        raise (config.placed(error, path) if path else error) from None
+        raise (written.placed(error, path) if path else error) from None
 
 
 @_spoken
@@ -115,7 +115,7 @@ def stop(_: Voice, given: Given) -> int:
 def replay(_: Voice, given: Given, board: Board | Lines) -> int:
     """`onward replay`."""
     settings, path, stage = settings_of(given), given["spec"], one_of("--stage", given["stage"], STAGES[1:])
-    spec, folder = config.load(path) if path else (None, Path())
+    spec, folder = written.load(path) if path else (None, Path())
     parent = find(settings.store, given["name"])
 
     def go(watch: Watch) -> Ending:
@@ -196,6 +196,9 @@ def settings_of(given: Given) -> Settings:
         ("if_exists", ("auto", "error", "rerun")),
         ("in_doubt", ("resend", "stop")),
         ("until_stage", STAGES),
+        ("on_divergence", ("warn", "strict", "fork")),
+        ("in_flight", ("resume", "restart")),
+        ("sandbox", ("bubblewrap", "container", "process")),
     ):
         if given.get(flag) is not None:
             one_of(f"--{flag.replace('_', '-')}", given[flag], known)
@@ -205,6 +208,7 @@ def settings_of(given: Given) -> Settings:
         if_exists=given.get("if_exists") or "auto", parents=tuple(given.get("parent") or ()),
         take_over=bool(given.get("take_over")), in_doubt=given.get("in_doubt") or "resend",
         strict=bool(given.get("strict")), stream=bool(given.get("stream")),
+        on_divergence=given.get("on_divergence"), restart=given.get("in_flight") == "restart",
         limits={name: given[name] for name in _LIMITS if given.get(name) is not None},
     )  # fmt: skip
     prices = {}
@@ -220,15 +224,17 @@ def settings_of(given: Given) -> Settings:
 
 def _file(what: str | None) -> Path | None:
     """The experiment file that is meant, or None for a benchmark. Raises UsageError for neither."""
-    known = ", ".join(config.BENCHMARKS)
+    known = ", ".join(written.BENCHMARKS)
     if not what:
         raise UsageError(f"say what to run: an experiment file (onward init makes one), or a benchmark: {known}")
     path = Path(what)
+    if path.is_dir():
+        return None
     if path.suffix in (".yaml", ".yml", ".toml") or path.is_file():
         return path
-    if what in config.BENCHMARKS:
+    if what in written.BENCHMARKS:
         return None
-    raise UsageError(f"there is no file {what} and no benchmark of that name.{did_you_mean(what, config.BENCHMARKS)}")
+    raise UsageError(f"there is no file {what} and no benchmark of that name.{did_you_mean(what, written.BENCHMARKS)}")
 
 
 def _experiment(given: Given, path: Path | None, settings: Settings) -> tuple[Any, Path]:
@@ -238,6 +244,11 @@ def _experiment(given: Given, path: Path | None, settings: Settings) -> tuple[An
     }
     if given["model"]:
         stated["models"] = given["model"]
+    if given["agent"]:
+        stated["agents"] = given["agent"]
+    if given["sandbox"] or given["image"]:
+        kind = given["sandbox"] or "container"
+        stated["sandbox"] = {"kind": kind, **({"image": given["image"]} if given["image"] else {})}
     if given["split"]:
         stated["tasks"] = {"split": given["split"]}
     select = _select(given, settings)
@@ -245,7 +256,9 @@ def _experiment(given: Given, path: Path | None, settings: Settings) -> tuple[An
         stated["select"] = select
     if given["seed"] is not None and not given["random"]:
         stated["seed"] = given["seed"]
-    return config.load(path, stated) if path else config.benchmark(given["what"], stated)
+    if path is None and Path(given["what"]).is_dir():
+        return written.folder(Path(given["what"]), stated)
+    return written.load(path, stated) if path else written.benchmark(given["what"], stated)
 
 
 def _select(given: Given, settings: Settings) -> dict[str, Any]:

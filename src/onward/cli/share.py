@@ -10,7 +10,7 @@ from typing import Annotated
 
 import typer
 
-from onward import config, views
+from onward import views, written
 from onward.config import settings
 from onward.errors import Damaged, UsageError
 from onward.formats import checkpoint, files, lines
@@ -110,7 +110,7 @@ def import_(
     from onward import importing
 
     known = settings(store=store)
-    experiment, folder = config.load(spec)
+    experiment, folder = written.load(spec)
     fields = Fields(id_field, input_field, _solvers(solver or [], output_field))
     found = importing.import_outputs(experiment, folder, path, known, fields)
     if json:

@@ -1,0 +1,135 @@
+"""Where an episode takes place: which sandbox, with what in it. The same at every attempt."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from functools import cache
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from onward.agents.contract import Installed
+from onward.episode import Environment, Episode
+from onward.errors import UsageError
+from onward.sandbox import KINDS, Engine, Sandbox, SandboxFailed, Spec
+from onward.sandbox.bubblewrap import reaches
+from onward.sandbox.images import engines
+
+__all__ = ["FOLDERS", "context_of", "kind_for", "spec_of", "workspace"]
+
+FOLDERS = ("/logs", "/tests", "/solution", "/verifier", "/oracle")
+"""Where task folders' own programs expect to read and write, besides the working folder."""
+_HOME, _WORK = "/home/agent", "/work"
+_FIELDS = ("kind", "image", "memory", "cpus", "pids", "disk", "network", "env", "user")
+_UNITS = {"": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30}
+_PORT = 8399
+
+
+@cache
+def _usual() -> str:
+    """The kind that is used where none is named: bubblewrap where it works."""
+    return "process" if reaches("--unshare-user", "--unshare-all", "--as-pid-1") else "bubblewrap"
+
+
+def kind_for(episode: Episode) -> str:
+    """Which kind of sandbox an episode gets. Raises UsageError where the task needs one that was not asked for."""
+    stated = str(episode.sandbox.get("kind") or "")
+    if stated and stated not in KINDS:
+        raise UsageError(f"there is no sandbox called {stated!r}: {', '.join(KINDS)}")
+    environment = episode.folder.environment if episode.folder else Environment()
+    wants = bool(environment.dockerfile) and not environment.plain
+    if stated:
+        if stated != "container" and wants:
+            raise UsageError(f"this task needs --sandbox container: {environment.obstacle}")
+        return stated
+    if not (wants or environment.image or episode.sandbox.get("image")):
+        return _usual()
+    if any(isinstance(engine, Engine) for engine in engines().values()):
+        return "container"
+    if wants:
+        raise UsageError(
+            f"this task needs a container ({environment.obstacle}), and neither Docker nor Podman works here: "
+            "`onward doctor` says why"
+        )
+    return _usual()
+
+
+def spec_of(episode: Episode, installed: Installed, socket: Path, context: Path | None = None) -> Spec:
+    """The sandbox of an episode. `context`: the folder of its Dockerfile, written out. Raises UsageError."""
+    for name in episode.sandbox:
+        if name not in _FIELDS:
+            raise UsageError(f"a sandbox has no {name!r}: {', '.join(_FIELDS)}")
+    stated, kind = episode.sandbox, kind_for(episode)
+    environment = episode.folder.environment if episode.folder else Environment()
+    contained = kind == "container"
+    image = str(stated.get("image") or environment.image) if contained else ""
+    built = contained and not stated.get("image") and bool(environment.dockerfile)
+    if contained and not image and not built:
+        raise UsageError("a container needs an image: --image NAME, or a Dockerfile in the task")
+    network = bool(stated.get("network", environment.network))
+    return Spec(
+        kind=kind,
+        image="" if built else image,
+        dockerfile=context if built else None,
+        memory=_bytes(stated.get("memory"), environment.memory),
+        cpus=stated.get("cpus", environment.cpus),
+        pids=stated.get("pids", 4096),
+        disk=_bytes(stated.get("disk"), None),
+        network=network,
+        env={"LANG": "C.UTF-8", **environment.env, **stated.get("env", {})},
+        home=_HOME,
+        workdir=environment.workdir or ("" if contained else _WORK),
+        folders=() if contained else (*FOLDERS, *environment.folders),
+        binds=installed.binds,
+        socket=socket,
+        port=0 if network or kind == "process" else _PORT,
+        user=str(stated.get("user", "")),
+    )
+
+
+def _bytes(stated: Any, megabytes: int | None) -> int | None:
+    """`512`, `"512m"` and `"2g"` as bytes; a bare number is megabytes, as in task folders."""
+    if stated is None:
+        return None if megabytes is None else megabytes << 20
+    found = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([kmg]?)i?b?", str(stated).strip().lower())
+    if found is None:
+        raise UsageError(f"{stated!r} is not a size: 512 (megabytes), 512m or 2g")
+    return int(float(found[1]) * _UNITS[found[2] or "m"])
+
+
+def context_of(episode: Episode, blob: Callable[[str], bytes], folder: Path) -> Path:
+    """Write the build context of the task's Dockerfile into this folder; where the Dockerfile is."""
+    assert episode.folder is not None
+    prefix = episode.folder.environment.prefix
+    for file in episode.files:
+        if file.path.startswith(prefix):
+            place = folder / file.path.removeprefix(prefix)
+            place.parent.mkdir(parents=True, exist_ok=True)
+            place.write_bytes(blob(file.digest))
+            place.chmod(file.mode)
+    return folder
+
+
+async def workspace(sandbox: Sandbox, episode: Episode, blob: Callable[[str], bytes], kind: str) -> None:
+    """Put there what the agent works on. A container's image holds it already."""
+    if episode.folder is None:
+        for file in episode.files:
+            await put(sandbox, file.path, blob(file.digest), file.mode)
+        return
+    environment = episode.folder.environment
+    if kind != "container":
+        files = {file.path: file for file in episode.files}
+        for target, source in environment.files.items():
+            await put(sandbox, target, blob(files[source].digest), files[source].mode)
+    for command in environment.setup:
+        ran = await sandbox.run(command, timeout=environment.build_seconds, sweep=True)
+        if ran.code:
+            raise SandboxFailed(f"its setup command {command!r} ended with {ran.code}: {(ran.err or ran.out)[-500:]}")
+
+
+async def put(sandbox: Sandbox, path: str, content: bytes, mode: int) -> None:
+    """Put a file there, with its permission bits."""
+    await sandbox.put(content, path)
+    if mode & 0o777 != 0o644:
+        place = str(PurePosixPath(sandbox.workdir) / path)
+        await sandbox.run(["chmod", f"{mode & 0o777:o}", place])

@@ -1,0 +1,134 @@
+"""The stage that agents of one invocation perform on: the gateway's door, and where their sandboxes are kept."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import tempfile
+from collections.abc import AsyncIterator, Iterable, Mapping
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+from onward.agents import agent
+from onward.agents.contract import Said
+from onward.agents.performing import Policy, Stage
+from onward.agents.workplace import kind_for
+from onward.config import Settings
+from onward.context import Performer
+from onward.episode import AGENT_SECONDS, Episode
+from onward.errors import UsageError
+from onward.experiment import SolverSpec, Spec
+from onward.gateway import Gateway
+from onward.gateway.proxy import Door
+from onward.runs import Run
+from onward.sandbox import Engine, reap
+from onward.sandbox.images import engines
+from onward.tasks import Task
+
+__all__ = ["MISSES", "agents_of", "bounds_of", "check_agents", "identified", "place_of", "staged", "swept"]
+
+MISSES: Mapping[str, Any] = {"warn": "live", "strict": "strict", "fork": "fork"}
+"""What `--on-divergence` says, as the gateway calls it."""
+_SAME = ("continue", "retry-errors")
+"""Verbs whose derived run has its parent's very agent: what was recorded may be served at every level."""
+
+
+def place_of(store: Path) -> Path:
+    """Where a store's sandboxes are kept while they live."""
+    return store.absolute() / ".sandboxes"
+
+
+def swept(store: Path, *, containers: bool) -> list[str]:
+    """Remove what killed runs left of their sandboxes; a line for each. Those of living runs are not touched."""
+    root = place_of(store)
+    if not root.is_dir() and not containers:
+        return []
+    commands = [one.command for one in engines().values() if isinstance(one, Engine)] if containers else []
+    said = []
+    for left in reap(root, engines=commands):
+        what = [*left.processes, *([f"{left.containers} containers"] if left.containers else [])]
+        said.append(f"removed what a killed run left: sandbox {left.id}{' with ' + ', '.join(what) if what else ''}")
+        said += left.failed
+    return said
+
+
+def agents_of(spec: Spec) -> list[SolverSpec]:
+    """The solvers that are agents and can run."""
+    return [solver for solver in spec.solvers if solver.agent and not solver.recorded]
+
+
+def identified(spec: Spec) -> Spec:
+    """The experiment with what its agents and images are on this machine, which is part of what it is."""
+    return spec.model_copy(update={"solver": [_identified(solver) for solver in spec.solver]})
+
+
+def _identified(solver: SolverSpec) -> SolverSpec:
+    if not solver.agent or solver.recorded:
+        return solver
+    adapter = agent(solver.agent)
+    adapter.check(solver.options)
+    sandbox = solver.sandbox if isinstance(solver.sandbox, Mapping) else {}
+    found = {"version": adapter.wanted(solver.options), "image": str(sandbox.get("image", ""))}
+    return solver.model_copy(update={"found": found})
+
+
+def check_agents(spec: Spec) -> None:
+    """Raise UsageError where an agent cannot be started as it is asked for."""
+    for solver in agents_of(spec):
+        adapter = agent(solver.agent)
+        if adapter.asks and not solver.model and adapter.name != "command":
+            raise UsageError(f"{adapter.name} needs a model: --model PROVIDER/NAME")
+        sandbox = solver.sandbox if isinstance(solver.sandbox, Mapping) else {"kind": solver.sandbox or ""}
+        kind_for(Episode(solver.agent, solver.model, "", sandbox=sandbox))
+
+
+def bounds_of(run: Run, task: Task, limits: Mapping[str, Any]) -> dict[str, Any]:
+    """What bounds an agent's trial: the experiment's word, else the task's own, else half an hour. A continuation has
+    its own live budget, and what its parent used is not charged to it."""
+    derivation = run.facts["run"].get("derivation") or {}
+    own = (task.metadata.get("folder") or {}).get("agent_seconds")
+    seconds = limits.get("time") or own or AGENT_SECONDS
+    if derivation.get("verb") != "continue":
+        return {**limits, "time": seconds}
+    return {**limits, "time": derivation.get("timeout") or seconds, "fresh": True}
+
+
+def _policy(run: Run, settings: Settings) -> Policy:
+    derivation = run.facts["run"].get("derivation") or {}
+    changed = bool(run.facts["run"].get("parents")) and derivation.get("verb") not in _SAME
+    stated = settings.flags.on_divergence or derivation.get("on_divergence") or "warn"
+    return Policy(MISSES[stated], exact_only=changed, cut=bool(derivation.get("replay_only")))
+
+
+@asynccontextmanager
+async def staged(
+    spec: Spec, run: Run, settings: Settings, gateway: Any, door: Door, say: Said, at_once: int | None
+) -> AsyncIterator[Performer | None]:
+    """The stage, while it is needed; None where no solver is an agent."""
+    agents = agents_of(spec)
+    if not agents or not isinstance(gateway, Gateway):
+        yield None
+        return
+    for line in await asyncio.to_thread(swept, settings.store, containers=_in_containers(agents)):
+        say(line)
+    place = place_of(settings.store)
+    place.mkdir(parents=True, exist_ok=True, mode=0o700)
+    # A path of a unix socket has at most 107 bytes, so it cannot lie in the store.
+    with tempfile.TemporaryDirectory(prefix="onward-") as folder:
+        socket = Path(folder) / "gateway.sock"
+        await door.open(str(socket))
+        for path, mode in ((folder, 0o755), (socket, 0o666)):
+            os.chmod(path, mode)  # a container's user is not ours; what is asked needs a trial's token
+        try:
+            yield Stage(
+                door, gateway.reach, settings.cache, place, socket, run.id[:12], say, _policy(run, settings),
+                at_once or max(2, os.cpu_count() or 2),
+            )  # fmt: skip
+        finally:
+            await door.close()
+
+
+def _in_containers(agents: Iterable[SolverSpec]) -> bool:
+    stated = (one.sandbox.get("kind") if isinstance(one.sandbox, Mapping) else one.sandbox for one in agents)
+    return any(kind == "container" for kind in stated)
