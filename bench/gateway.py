@@ -1,24 +1,31 @@
-"""What the gateway costs: a direct call, a bare proxy, and the gateway with every exchange durable, side by side.
+"""What the gateway costs: a direct call, a bare proxy, LiteLLM's proxy, and Onward with every exchange durable.
 
-    gateway.py [CALLS] [ONLY ...]        CALLS a measurement (default 2,000); ONLY: direct, bare, onward
+    gateway.py direct|bare|litellm|onward [CALLS]        CALLS a measurement (default 2,000)
 
 Requests are 100 KB (a history of 40 messages that each lane repeats, and a last one that is new), answers 2 KB. Each
 part is a process of its own: the upstream, the proxy under test, and this one, which asks. Measured: latency against an
-upstream that answers in 100 ms, 64 lanes; requests a second at 16 lanes against one that answers at once; the delay of
-the first streamed byte; the proxy's memory as exchanges go by. The last line is JSON.
+upstream that answers in 100 ms, at 64 and at 16 lanes; requests a second at 16 lanes against one that answers at once;
+latency and the delay of a stream's first byte at one lane; the CPU time of the proxy's process for each request. The
+last line is JSON.
 """
 
 from __future__ import annotations
 
 import asyncio
+import gc
 import json
+import logging
 import os
 import random
+import secrets
+import socket
+import sqlite3
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
+import urllib.request
 from pathlib import Path
 from typing import Any
 
@@ -26,8 +33,10 @@ import aiohttp
 from aiohttp import web
 
 REQUEST, ANSWER, MESSAGES = 100_000, 2_000, 40
-LATENCY = 0.1
-KINDS = ("direct", "bare", "onward")
+LATENCY = 100
+"""Milliseconds."""
+KINDS = ("direct", "bare", "litellm", "onward")
+LITELLM = Path(__file__).parent / ".venvs" / "litellm" / "bin" / "litellm"
 PATH = "/v1/chat/completions"
 
 
@@ -60,10 +69,10 @@ async def upstream() -> None:
 
     async def post(http: web.Request) -> web.StreamResponse:
         raw = await http.read()
-        wait = int(raw[raw.index(b"wait-") + 5 :][:3]) / 1000
+        wait = int(raw[raw.index(b"wait-") + 5 :][:3]) / 1000  # the model's name says it
         if wait:
             await asyncio.sleep(wait)
-        if b'"stream": true' not in raw[-100:]:
+        if b'"stream": true' not in raw and b'"stream":true' not in raw:
             return web.Response(body=whole, content_type="application/json")
         response = web.StreamResponse(headers={"Content-Type": "text/event-stream"})
         await response.prepare(http)
@@ -97,12 +106,13 @@ async def bare(url: str) -> None:
 
 async def listen(post: Any) -> None:
     """Tell the address, and serve until killed."""
+    logging.getLogger("aiohttp.server").disabled = True  # some clients leave at [DONE], before the stream's last chunk
     app = web.Application(client_max_size=2**30)
     app.router.add_post(PATH, post)
     runner = web.AppRunner(app, access_log=None)
     await runner.setup()
     await web.TCPSite(runner, "127.0.0.1", 0, backlog=1024).start()
-    print(json.dumps({"url": f"http://127.0.0.1:{runner.addresses[0][1]}", "key": "none"}), flush=True)
+    print(json.dumps({"url": f"http://127.0.0.1:{runner.addresses[0][1]}", "keys": ["none"]}), flush=True)
     await asyncio.Event().wait()
 
 
@@ -126,6 +136,7 @@ async def onward(url: str, folder: str) -> None:
     world = World(recorder, None, lambda _: b"")  # type: ignore[arg-type]
     door = Door({"chat": Provider("up", "chat", f"{url}/v1", "sk-upstream")})
     await door.open()
+    gc.set_threshold(20_000, 10, 10)  # as a run does while it goes
     tokens = []
     for number in range(64):
         key = Key.of("agent", f"task{number}", "1")
@@ -138,18 +149,22 @@ async def onward(url: str, folder: str) -> None:
 
 
 class Part:
-    """A process of this script that serves."""
+    """A process that serves: of this script, or another command that says nothing (then `told` is what is known)."""
 
     def __init__(self, *arguments: str) -> None:
         command = [sys.executable, __file__, "--serve", *arguments]
         self.process = subprocess.Popen(command, stdout=subprocess.PIPE)
         assert self.process.stdout is not None
         self.told = json.loads(self.process.stdout.readline())
-        self.url = self.told["url"]
+
+    @property
+    def url(self) -> str:
+        """Its address."""
+        return str(self.told["url"])
 
     def key(self, lane: int) -> str:
         """What a lane shows as its key."""
-        keys = self.told.get("keys", ["none"])
+        keys = self.told["keys"]
         return str(keys[lane % len(keys)])
 
     @property
@@ -158,10 +173,48 @@ class Part:
         pages = int(Path(f"/proc/{self.process.pid}/statm").read_text().split()[1])
         return pages * os.sysconf("SC_PAGE_SIZE") / 2**20
 
+    @property
+    def cpu(self) -> float:
+        """Seconds of CPU time so far, of all its threads."""
+        tasks = Path(f"/proc/{self.process.pid}/task").iterdir()
+        return sum(int((task / "schedstat").read_text().split()[0]) for task in tasks) / 1e9
+
     def end(self) -> None:
         """Kill it."""
         self.process.kill()
         self.process.wait()
+
+
+class LiteLLM(Part):
+    """LiteLLM's proxy as it comes: one worker, no callbacks, no database, nothing fetched from elsewhere."""
+
+    def __init__(self, upstream: str, folder: str) -> None:
+        models = [
+            {"model_name": name, "litellm_params": {"model": f"openai/{name}", "api_base": upstream + "/v1",
+                                                    "api_key": "sk-upstream"}}
+            for name in ("wait-000", f"wait-{LATENCY:03d}")
+        ]  # fmt: skip
+        config = Path(folder, "litellm.yaml")
+        config.write_text(json.dumps({"model_list": models, "litellm_settings": {"num_retries": 0}}))
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            port = free.getsockname()[1]
+        key = f"sk-{secrets.token_hex(32)}"
+        self.told = {"url": f"http://127.0.0.1:{port}", "keys": [key]}
+        settings = {"LITELLM_LOCAL_MODEL_COST_MAP": "True", "LITELLM_LOG": "ERROR", "LITELLM_MASTER_KEY": key}
+        command = [str(LITELLM), "--config", str(config), "--host", "127.0.0.1", "--port", str(port)]
+        with Path(folder, "litellm.log").open("wb") as log:
+            self.process = subprocess.Popen(
+                [*command, "--telemetry", "False"], stdout=log, stderr=log, cwd=folder, env={**os.environ, **settings}
+            )
+        for _ in range(600):
+            try:
+                with urllib.request.urlopen(f"{self.url}/health/liveliness", timeout=1):
+                    return
+            except OSError:
+                assert self.process.poll() is None, Path(folder, "litellm.log").read_text()[-3000:]
+                time.sleep(0.1)
+        raise TimeoutError("LiteLLM's proxy does not listen")
 
 
 class Lane:
@@ -222,67 +275,67 @@ async def first_byte(part: Part, calls: int) -> float:
     return statistics.median(found)
 
 
-def spread(latencies: list[float]) -> dict[str, float]:
+def spread(latencies: list[float], name: str) -> dict[str, float]:
     """In milliseconds."""
     ordered = sorted(latencies)
-    return {
-        "p50_ms": round(ordered[len(ordered) // 2] * 1000, 2),
-        "p99_ms": round(ordered[int(len(ordered) * 0.99)] * 1000, 2),
-    }
+    at = {"p50": len(ordered) // 2, "p99": int(len(ordered) * 0.99)}
+    return {f"{which}_{name}": round(ordered[index] * 1000, 2) for which, index in at.items()}
 
 
-def measure(kind: str, target: Part, calls: int) -> dict[str, Any]:
+def commit_ms(folder: str) -> float:
+    """What one durable commit takes here: the floor under each of the two that an exchange waits for."""
+    connection = sqlite3.connect(Path(folder, "commit.db"), isolation_level=None)
+    connection.execute("PRAGMA journal_mode = WAL")
+    connection.execute("PRAGMA synchronous = FULL")
+    connection.execute("CREATE TABLE lines (line)")
+    found = []
+    for _ in range(200):
+        began = time.perf_counter()
+        connection.execute("INSERT INTO lines VALUES (?)", ("x" * 300,))
+        found.append(time.perf_counter() - began)
+    connection.close()
+    return round(statistics.median(found) * 1000, 2)
+
+
+def measure(part: Part, proxy: Part | None, calls: int) -> dict[str, float]:
     """All figures of one way to the upstream."""
-    asyncio.run(load(target, 64, 200, 0))  # warm
-    found: dict[str, Any] = {}
-    latencies, _ = asyncio.run(load(target, 64, calls, int(LATENCY * 1000)))
-    found["at 100 ms, 64 lanes"] = spread(latencies)
-    found["at 100 ms, 16 lanes"] = spread(asyncio.run(load(target, 16, calls // 4, int(LATENCY * 1000)))[0])
-    before = target.memory
-    one, rate = asyncio.run(load(target, 16, calls, 0))
-    found["saturated, 16 lanes"] = {"requests_s": round(rate), **spread(one)}
-    found["one lane"] = spread(asyncio.run(load(target, 1, 200, 0))[0])
-    found["first_byte_ms"] = round(asyncio.run(first_byte(target, 200)) * 1000, 2)
-    if kind != "direct":
-        found["memory_mb"] = {"before": round(before), "after": round(target.memory), "exchanges": calls + 400}
+    asyncio.run(load(part, 64, 400, 0))  # warm
+    latencies, rate = asyncio.run(load(part, 64, calls, LATENCY))
+    found = {**spread(latencies, "64"), "requests_s_64": round(rate)}
+    found |= spread(asyncio.run(load(part, 16, calls // 4, LATENCY))[0], "16")
+    before = proxy.cpu if proxy else 0.0
+    _, rate = asyncio.run(load(part, 16, calls, 0))
+    found["requests_s"] = round(rate)
+    if proxy:
+        found["cpu_ms"] = round((proxy.cpu - before) / calls * 1000, 3)
+    found |= spread(asyncio.run(load(part, 1, 200, 0))[0], "1")
+    found["first_byte_ms"] = round(asyncio.run(first_byte(part, 200)) * 1000, 2)
+    if proxy:
+        found["mb"] = round(proxy.memory)
     return found
 
 
-def main(calls: int, kinds: tuple[str, ...]) -> None:
+def main(kind: str, calls: int) -> None:
     """Measure and print."""
-    results: dict[str, Any] = {}
     with tempfile.TemporaryDirectory() as folder:
         up = Part("upstream")
+        parts = [up]
         try:
-            for kind in kinds:
-                part = up if kind == "direct" else Part(kind, up.url, f"{folder}/{kind}")
-                try:
-                    results[kind] = measure(kind, part, calls)
-                    if kind == "onward":
-                        size = sum(path.stat().st_size for path in Path(folder, kind).rglob("*") if path.is_file())
-                        results[kind]["journal_mb"] = round(size / 2**20, 1)
-                finally:
-                    if part is not up:
-                        part.end()
-                print(kind, json.dumps(results[kind]), flush=True)
+            if kind != "direct":
+                parts.append(LiteLLM(up.url, folder) if kind == "litellm" else Part(kind, up.url, f"{folder}/{kind}"))
+            found = measure(parts[-1], parts[1] if len(parts) > 1 else None, calls)
+            found["commit_ms"] = commit_ms(folder)
         finally:
-            up.end()
-    direct = results.get("direct")
-    for kind, found in results.items():
-        if direct and kind != "direct":
-            found["added"] = {
-                name: {each: round(figure - direct[name][each], 2) for each, figure in found[name].items()}
-                for name in ("at 100 ms, 64 lanes", "at 100 ms, 16 lanes", "one lane")
-            }
-            found["added"]["first_byte_ms"] = round(found["first_byte_ms"] - direct["first_byte_ms"], 2)
-    print(json.dumps(results))
+            for part in parts:
+                part.end()
+    print(json.dumps(found))
 
 
 if __name__ == "__main__":
     if sys.argv[1:2] == ["--serve"]:
         serve = {"upstream": upstream, "bare": lambda url, _: bare(url), "onward": onward}[sys.argv[2]]
         asyncio.run(serve(*sys.argv[3:]))  # type: ignore[operator]
+    elif len(sys.argv) > 1 and sys.argv[1] in KINDS:
+        main(sys.argv[1], int(sys.argv[2]) if len(sys.argv) > 2 else 2000)
     else:
-        numbers = [int(each) for each in sys.argv[1:] if each.isdigit()]
-        only = tuple(each for each in sys.argv[1:] if each in KINDS)
-        main(numbers[0] if numbers else 2000, only or KINDS)
+        sys.exit(__doc__)
