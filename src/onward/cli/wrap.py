@@ -158,16 +158,24 @@ def _opening(opening: Opening) -> str:
     """What this go begins with, in one line."""
     run, answers = opening.run, f"{count(opening.recorded, 'answer')} ({money(opening.usd)})"
     at = f" {moment(opening.at, SystemClock().now())}" if opening.at else ""
-    doubt = f", {count(opening.doubt, 'call')} in doubt (at most {money(opening.doubt_usd)})" if opening.doubt else ""
     if opening.how == "new":
         return f"{run}: new. Every answer is recorded before it is passed on"
-    ended = f"it had ended{at}" + (f" with exit code {opening.exit}" if opening.exit is not None else "")
+    recorded = f"Recorded: {answers}"
+    if opening.doubt:
+        recorded += f", {count(opening.doubt, 'call')} in doubt, to be asked again ({_most(opening.doubt_usd)})"
+    ended = f"ended{at}" + (f" with exit code {opening.exit}" if opening.exit is not None else "")
     if opening.how == "on":
-        return f"{run}: it was stopped{at} and goes on. Recorded: {answers}{doubt}"
+        return f"{run}: goes on where it was stopped{at}. {recorded}"
     if opening.how == "again":
-        return f"{run}: {ended}, and is served its record. Recorded: {answers}{doubt}"
-    why = "recorded anew (--new)" if opening.exit is None else "is recorded anew"
-    return f"{run}: {ended}, and {why}; --resume would have served its {answers}"
+        return f"{run}: {ended}, and is served its record. {recorded}"
+    if opening.exit is None:
+        return f"{run}: begins anew (--new). Left aside: {answers}"
+    return f"{run}: {ended}, and begins anew. Left aside: {answers}, which --resume would have served"
+
+
+def _most(usd: float) -> str:
+    """The upper bound of what calls in doubt may have cost; there is none where a request names no largest output."""
+    return f"at most {money(usd)}" if usd else "cost not known"
 
 
 def _closing(wrapped: Wrapped) -> str:
@@ -177,14 +185,14 @@ def _closing(wrapped: Wrapped) -> str:
         paid = "price not known" if wrapped.unpriced >= wrapped.paid else f"{paid} and {wrapped.unpriced} unpriced"
     line = f"{wrapped.run}: served {wrapped.served:,}, paid {wrapped.paid:,} ({paid})"
     if wrapped.doubt:
-        line += f", in doubt {wrapped.doubt:,} (at most {money(wrapped.doubt_usd)})"
+        line += f", in doubt {wrapped.doubt:,} ({_most(wrapped.doubt_usd)})"
     divergences = wrapped.report.get("divergences", 0)
     if divergences:
         line += f". {count(divergences, 'divergence')}, the first: {wrapped.report['first_divergence']}"
     if not wrapped.finished:
         return f"{line}. Not finished: {wrapped.stopped}. The same command goes on"
     if wrapped.exit:
-        return f"{line}. Ended with exit code {wrapped.exit}: --resume goes on over this record, without it all is new"
+        return f"{line}. Ended with exit code {wrapped.exit}: the same command begins anew, with --resume it goes on"
     return line
 
 
@@ -195,6 +203,6 @@ def _silent(child: Child, wrapped: Wrapped) -> str:
         f"error: {child.program} made no model call through the gateway, so nothing was recorded{ended}.\n"
         f"It was told where to by {', '.join(wrapped.variables)}\n"
         f"with a key of its own as {', '.join(wrapped.keys)}.\n"
-        "Where it has another setting for its address or its key, an option or a file, give it these variables' values:\n"
-        f"onward wrap -- sh -c '{child.program} ... \"$OPENAI_BASE_URL\" ... \"$OPENAI_API_KEY\"'"
+        "Where it has a setting of its own for address or key, an option or a file, give it these variables:\n"
+        f'onward wrap -- sh -c \'{child.program} ... "$OPENAI_BASE_URL" ... "$OPENAI_API_KEY"\''
     )
