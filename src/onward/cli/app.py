@@ -168,7 +168,6 @@ _verb(
 
 
 _verb("runs", _LOOK, "onward runs")(look.runs)
-_verb("compare", _LOOK, "onward compare nightly", "onward compare nightly weekly --flips")(look.compare)
 
 
 @_verb(
@@ -188,6 +187,7 @@ def _show(
     look.show(address, what, store, json=json)
 
 
+_verb("compare", _LOOK, "onward compare nightly", "onward compare nightly weekly --flips")(look.compare)
 _verb("export", _SHARE, "onward export nightly --format csv", "onward export nightly --format folder")(share.export)
 _verb("import", _SHARE, "onward import answers.jsonl --spec nightly.yaml")(share.import_)
 _verb("verify", _SHARE, "onward verify nightly", "onward verify nightly --salvage recovered")(share.verify)
