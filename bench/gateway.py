@@ -26,6 +26,7 @@ import sys
 import tempfile
 import time
 import urllib.request
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -137,12 +138,16 @@ async def onward(url: str, folder: str) -> None:
     door = Door({"chat": Provider("up", "chat", f"{url}/v1", "sk-upstream")})
     await door.open()
     gc.set_threshold(20_000, 10, 10)  # as a run does while it goes
-    tokens = []
-    for number in range(64):
-        key = Key.of("agent", f"task{number}", "1")
-        tokens.append(door.admit(trial_context(world, key, History(Voids()), {}).child_path("generate/0")))
-    print(json.dumps({"url": door.url, "keys": tokens}), flush=True)
-    await asyncio.Event().wait()
+    numbers = count()
+
+    def admit() -> str:
+        key = Key.of("agent", f"task{next(numbers)}", "1")
+        return door.admit(trial_context(world, key, History(Voids()), {}).child_path("generate/0"))
+
+    print(json.dumps({"url": door.url, "keys": [admit() for _ in range(64)]}), flush=True)
+    while line := await asyncio.to_thread(sys.stdin.readline):  # `admit`, or `dismiss TOKEN`
+        verb, *words = line.split()
+        print(admit() if verb == "admit" else (await door.dismiss(*words))["paid"], flush=True)
 
 
 # ---------------------------------------------------------------------------------------------------- the load
@@ -153,7 +158,7 @@ class Part:
 
     def __init__(self, *arguments: str) -> None:
         command = [sys.executable, __file__, "--serve", *arguments]
-        self.process = subprocess.Popen(command, stdout=subprocess.PIPE)
+        self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
         assert self.process.stdout is not None
         self.told = json.loads(self.process.stdout.readline())
 

@@ -1,4 +1,4 @@
-"""How much the journal grows by an agent's episode through the gateway: a 40 KB preamble, 2 KB of random words a message.
+"""How much the journal grows by an episode through the gateway: a 40 KB preamble, messages of 2 KB of random words.
 
     python bench/gateway_size.py [TURNS]        60 turns
 
@@ -19,6 +19,7 @@ from contextlib import suppress
 from pathlib import Path
 
 import aiohttp
+
 from onward_size import MESSAGE, Words, emptied, on_disk
 
 PREAMBLE = 40 * 1024
