@@ -144,7 +144,7 @@ def _facts(
         "format": "benchflow", "path": str(recording.folder.absolute()), "files": files,
         "agent": recording.agent, "model": recording.model, "task": recording.task, "timeout": recording.limit,
         "active": recording.took, "category": recording.category or None, "error": recording.error or None,
-        "usd": recording.usd, "asked_models": sorted({one.exchange.row.model for one in kept}),
+        "usd": recording.usd, "zone": recording.zone, "asked_models": sorted({one.exchange.row.model for one in kept}),
         "lines": {one.name: one.exchange.row.line for one in kept},
     }  # fmt: skip
 

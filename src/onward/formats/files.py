@@ -11,15 +11,15 @@ from pathlib import Path
 from onward.errors import UsageError
 from onward.journal.copying import copy_to
 
-__all__ = ["redacted", "write_folder", "write_text"]
+__all__ = ["SHORTEST", "redacted", "write_folder", "write_text", "write_tree"]
 
-_SHORTEST = 8
+SHORTEST = 8
 """Characters from which a key's value is looked for: shorter ones are words."""
 
 
 def redacted(pieces: Iterable[str], keys: Mapping[str, str]) -> Iterable[str]:
     """The same text without the values of these keys, should a model or a task have repeated one."""
-    secrets = {value: name for name, value in keys.items() if len(value) >= _SHORTEST}
+    secrets = {value: name for name, value in keys.items() if len(value) >= SHORTEST}
     for piece in pieces:
         for value, name in secrets.items():
             if value in piece:
@@ -44,6 +44,32 @@ def write_text(path: Path, pieces: Iterable[str], *, force: bool = False) -> Non
         Path(beside).replace(path)
     except BaseException:
         Path(beside).unlink(missing_ok=True)
+        raise
+
+
+def write_tree(target: Path, content: Mapping[str, bytes], *, force: bool = False) -> None:
+    """Write files into a folder of their own, by their paths in it: beside, and renamed. Raises UsageError where the
+    folder is there already and not empty, unless `force`: then it is replaced whole."""
+    there = target.exists() and (not target.is_dir() or any(target.iterdir()))
+    if there and (not force or not target.is_dir()):
+        raise UsageError(f"{target} is there already: --force writes over it")
+    target.absolute().parent.mkdir(parents=True, exist_ok=True)
+    beside = Path(tempfile.mkdtemp(dir=target.absolute().parent, prefix=f".{target.name}."))
+    try:
+        for path, data in content.items():
+            place = beside / path
+            place.parent.mkdir(parents=True, exist_ok=True)
+            with place.open("wb") as stream:
+                stream.write(data)
+                stream.flush()
+                os.fsync(stream.fileno())
+        old = beside.with_name(f"{beside.name}.old")
+        if target.exists():
+            target.rename(old)
+        beside.rename(target)
+        shutil.rmtree(old, ignore_errors=True)
+    except BaseException:
+        shutil.rmtree(beside, ignore_errors=True)
         raise
 
 
