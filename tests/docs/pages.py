@@ -81,7 +81,11 @@ def commands() -> Mapping[str, Any]:
 
     from onward.cli.app import app
 
-    return typer.main.get_command(app).commands  # type: ignore[attr-defined, no-any-return]
+    known: Mapping[str, Any] = typer.main.get_command(app).commands  # type: ignore[attr-defined]
+    found = {name: command for name, command in known.items() if not hasattr(command, "commands")}
+    for group in known.keys() - found.keys():
+        found |= {f"{group} {name}": command for name, command in known[group].commands.items()}
+    return found
 
 
 def _flags(parameter: Any) -> str:
@@ -112,7 +116,7 @@ def cli_reference() -> str:
     lines: list[str] = []
     panel = ""
     for name, command in commands().items():
-        own = getattr(command, "rich_help_panel", "") or ""
+        own = getattr(command, "rich_help_panel", "") or panel  # a verb of a group stands in the panel above it
         if own != panel:
             panel = own
             lines += [f"## {panel}", ""]

@@ -37,7 +37,7 @@ def kind_for(episode: Episode) -> str:
     if stated and stated not in KINDS:
         raise UsageError(f"there is no sandbox called {stated!r}: {', '.join(KINDS)}")
     environment = episode.folder.environment if episode.folder else Environment()
-    wants = bool(environment.dockerfile) and not environment.plain
+    wants = not environment.plain
     if stated:
         if stated != "container" and wants:
             raise UsageError(f"this task needs --sandbox container: {environment.obstacle}")

@@ -126,9 +126,8 @@ class _Made:
 
     def __init__(self, context: list[str]) -> None:
         self.context = context
-        self.folders = {
-            "/".join(parts[:n]) for path in context if (parts := path.split("/")) for n in range(len(parts))
-        }
+        split = [path.split("/") for path in context]
+        self.folders = {"", *("/".join(parts[:n]) for parts in split for n in range(len(parts)))}
         self.base, self.workdir = "", ""
         self.env: dict[str, str] = {}
         self.files: dict[str, str] = {}
