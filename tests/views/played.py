@@ -19,7 +19,7 @@ from onward.clock import SystemClock
 from onward.context import Context, trial_context
 from onward.entry import Entry, Outcome, pack
 from onward.errors import Stopping
-from onward.fingerprint import Fingerprint
+from onward.fingerprint import Fingerprint, digest_of
 from onward.journal import SqliteJournal
 from onward.keys import Key
 from onward.protocols.pieces import pieces
@@ -142,22 +142,27 @@ def results(protocol: str, answers: Sequence[tuple[str, str, str]]) -> list[Any]
     return [{"role": "user", "parts": parts}]
 
 
-def recorded(run: Path, exchanges: Sequence[tuple[Mapping[str, Any], Mapping[str, Any] | None]]) -> None:
-    """Exchanges in the Messages format that were made elsewhere, put into the open trial: request, and response; or
-    none, where it came to an error."""
+def recorded(
+    run: Path, exchanges: Sequence[tuple[Mapping[str, Any], Mapping[str, Any] | None]],
+    origin: Mapping[str, Any] | None = None,
+) -> None:  # fmt: skip
+    """Exchanges in the Messages format put into the open trial: request, and response; or none, where it came to an
+    error. `origin`: where they were taken over from."""
     journal = SqliteJournal(run)
     try:
         lease.claim(journal, SystemClock(), force=True)
         for number, (request, response) in enumerate(exchanges, 1):
-            key, at = (
-                Key.of(SOLVER, TASK, "1", "generate", "0", f"llm:{number}#1"),
-                f"2026-11-21T12:{number:02d}:00.000Z",
-            )
+            name, at = digest_of(request)[:12], f"2026-11-21T12:{number:02d}:00.000Z"
+            key = Key.of(SOLVER, TASK, "1", "generate", "0", f"llm:{name}#1")
+            more = {"origin": origin} if origin else {}
             asked = {"provider": "anthropic", "protocol": "messages", "model": request["model"], "request": request}
             value = {"status": 200, "headers": {}, "body": json.dumps(response)}
             data = {"value": value} if response is not None else {"error": {"reason": "down", "status": 500}}
             outcome: Outcome = "ok" if response is not None else "error"
-            for entry in (Entry("intent", key, at, asked, tokens=1), Entry("result", key, at, data, outcome, tokens=1)):
+            for entry in (
+                Entry("intent", key, at, {**asked, **more}, tokens=1),
+                Entry("result", key, at, {**data, **more}, outcome, tokens=1),
+            ):
                 row, blobs = pack(entry)
                 journal.commit([row], blobs)
     finally:

@@ -332,6 +332,19 @@ def test_a_models_own_calls_are_read_too(tmp_path: Path) -> None:
     assert found.outcome == "ok" and ", numeric 1" in trajectory_page([found]).splitlines()[0]
 
 
+def test_what_was_taken_over_says_where_it_was_paid(tmp_path: Path) -> None:
+    run, text = bare_run(tmp_path), {"type": "text", "text": "Yes."}
+    recorded(run, [(request("One?"), said(text))], {"import": "elsewhere__1"})
+    found = read(run)
+    assert (found.marks, found.usd, found.tokens, found.reused_tokens) == ({"recorded": 1}, 0.0, 0, 1)
+    page = trajectory_page([found])
+    assert "what was recorded elsewhere was imported from elsewhere__1" in page and "recorded elsewhere\n" in page
+    recorded(run, [(request("Two?"), said(text))], {"run": "0123456789ab", "seq": 4})
+    both = trajectory_page([read(run)])
+    assert "(imported from elsewhere__1)" in both and "(paid in run 012345)" in both
+    assert "1 tokens paid elsewhere" in page and "not asked for again" not in both
+
+
 def said(*blocks: Mapping[str, Any]) -> dict[str, Any]:
     return {"type": "message", "role": "assistant", "content": list(blocks)}
 

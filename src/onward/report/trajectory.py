@@ -59,6 +59,8 @@ class _Page:
 
     def __init__(self, full: bool, width: int, paint: Paint) -> None:
         self.full, self.width, self.paint = full, width, paint
+        self.origin = False
+        """Whether each turn says where it was paid: one origin for all is said once."""
 
     def episode(self, found: Episode) -> Iterator[str]:
         """All of it."""
@@ -72,6 +74,10 @@ class _Page:
             yield self.paint(style, _cut(text, self.width))
         if not found.exchanges:
             yield "no model was asked"
+        origins = {_origin(turn) for lane in found.lanes for turn in lane.turns} - {""}
+        self.origin = len(origins) > 1
+        if len(origins) == 1:
+            yield f"what was recorded elsewhere was {origins.pop()}"
         for lane in found.lanes:
             yield ""
             yield from self._lane(lane)
@@ -100,7 +106,7 @@ class _Page:
 
     def _turn(self, turn: Turn, known: str) -> Iterator[str]:
         """`known`: the difference that this lane told last: it stays in its history, and is not told again."""
-        style, mark = _mark(turn)
+        style, mark = _mark(turn, origin=self.origin and turn.origin is not None)
         took = _span(turn.seconds) if turn.seconds is not None else ""
         head = f"{turn.number:>4}  {turn.at[11:19]:<8}  {took:>6}  "
         spent = "  ".join(one for one in (_tokens(turn), money(turn.usd) if turn.usd is not None else "") if one)
@@ -200,8 +206,9 @@ def _facts(found: Episode) -> Iterator[str]:
     yield count(found.exchanges, "exchange") + (f": {', '.join(marks)}" if found.marks else "")
     unknown = f" ({found.unpriced} without a known price)" if found.unpriced else ""
     yield f"{money(found.usd)}{unknown}, {found.tokens:,} tokens"
-    if found.reused_usd:
-        yield f"{money(found.reused_usd)} paid elsewhere"
+    if found.reused_tokens:
+        priced = f"{money(found.reused_usd)}, " if found.reused_usd else ""
+        yield f"{priced}{found.reused_tokens:,} tokens paid elsewhere"
     if found.active is not None:
         yield f"active {_span(found.active)}"
 
@@ -231,16 +238,23 @@ def _standing_out(found: Episode) -> Iterator[tuple[str, str]]:
         yield "bad", f"! {count(len(doubt), 'call')} in doubt, at most {money(found.doubt_usd)}"
 
 
-def _mark(turn: Turn) -> tuple[str, str]:
-    """(style, words)."""
+def _origin(turn: Turn) -> str:
+    """Where it was paid, if not here."""
+    if turn.origin is None:
+        return ""
+    imported = turn.origin.get("import")
+    return f"imported from {imported}" if imported else f"paid in run {str(turn.origin.get('run') or '')[:6]}"
+
+
+def _mark(turn: Turn, *, origin: bool) -> tuple[str, str]:
+    """(style, words). `origin`: with where it was paid."""
     words: str = turn.mark
     if turn.mark == "served":
         words += f" {turn.level}"
-    if turn.mark == "recorded" and not turn.origin:
-        words += ", not asked for again"
-    if turn.origin is not None:
-        run, imported = str(turn.origin.get("run") or "")[:6], turn.origin.get("import")
-        words += f" (imported from {imported})" if imported else f" (paid in run {run})"
+    if turn.mark == "recorded":
+        words += " elsewhere" if turn.origin else ", not asked for again"
+    if origin:
+        words += f" ({_origin(turn)})"
     style = _STYLES.get(turn.mark, "bad")
     if turn.mark in ("live", "recorded", "served"):
         for one in turn.tries:

@@ -88,6 +88,8 @@ class Episode:
     unpriced: int = 0
     """How many answers have no known price."""
     reused_usd: float = 0.0
+    reused_tokens: int = 0
+    """What was paid elsewhere, for what was taken over."""
     doubt_usd: float = 0.0
     tokens: int = 0
     given_up: list[GivenUp] = field(default_factory=list)
@@ -130,9 +132,10 @@ def _episode(run: Run, key: Key, sample: str, *, scored: bool) -> Episode:
     done: Mapping[str, Any] = result.value if result is not None and isinstance(result.value, Mapping) else {}
     sampled = str(result.outcome) if result is not None else ""
     attempts, began = read.newest
-    agent, report = done.get("agent") or {}, done.get("exchanges") or {}
+    agent = " ".join(str(part) for part in (done.get("agent") or {}).values() if part)
+    report = done.get("exchanges") or {}
     episode = Episode(
-        step, known.solver, " ".join(map(str, agent.values())), known.outcome, sampled, known.reason, known.scores,
+        step, known.solver, agent, known.outcome, sampled, known.reason, known.scores,
         attempts, run.voids.generation(step), read.active, str(report.get("policy") or ""),
         int(report.get("divergences") or 0), str(report.get("first_divergence") or ""),
     )  # fmt: skip
@@ -152,6 +155,7 @@ def _count(episode: Episode, turns: Sequence[Turn], read: _Read) -> None:
     for entry in chain(results, read.covered):
         if entry.reused:
             episode.reused_usd += entry.usd or 0.0
+            episode.reused_tokens += entry.tokens or 0
         else:
             episode.usd += entry.usd or 0.0
             episode.unpriced += entry.usd is None and bool(entry.tokens)
