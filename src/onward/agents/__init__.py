@@ -19,6 +19,8 @@ AGENTS: Mapping[str, str] = {
     "gemini-cli": "onward.agents.gemini_cli:GeminiCli",
     "opencode": "onward.agents.opencode:OpenCode",
     "mini-swe-agent": "onward.agents.mini_swe_agent:MiniSweAgent",
+    "openhands": "onward.agents.openhands:OpenHands",
+    "aider": "onward.agents.aider:Aider",
     "command": "onward.agents.command:Command",
     "oracle": "onward.agents.oracle:Oracle",
 }

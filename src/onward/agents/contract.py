@@ -111,6 +111,10 @@ class Agent(ABC):
     def install(self, cache: Path, options: Mapping[str, Any], say: Said) -> Installed:
         """Install it, once per version. Raises UsageError that says what is missing on this machine."""
 
+    def lacking(self) -> str:
+        """What this machine must be given before it can be installed, and how; empty where nothing is missing."""
+        return ""
+
     @abstractmethod
     def launch(self, installed: Installed, go: Go) -> Launch:
         """How to start it."""

@@ -26,8 +26,7 @@ class GeminiCli(Packaged):
     summary = "Google's gemini-cli; needs Node 20"
     protocols = ("gemini",)
     version = "0.61.0"
-    package = Npm("@google/gemini-cli", ("node_modules/@google/gemini-cli/bundle/gemini.js",))
-    node = 20
+    package = Npm("@google/gemini-cli", ("node_modules/@google/gemini-cli/bundle/gemini.js",), node=20)
 
     def started(self, installed: Installed, go: Go) -> Launch:
         """In a folder that it trusts, without asking for approval: the sandbox is what holds it."""

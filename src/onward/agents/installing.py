@@ -35,9 +35,13 @@ class Package(ABC):
     """What is to be installed, and how."""
 
     @abstractmethod
+    def check(self) -> None:
+        """Raises UsageError that says what this machine lacks for it, and how to get that."""
+
+    @abstractmethod
     def make(self, folder: Path, version: str) -> dict[str, Any]:
         """Install it into this empty folder, which will be moved. Returns the note: its `program` at least, relative
-        to the folder. Raises UsageError that says what is missing."""
+        to the folder. Raises UsageError."""
 
 
 def place(cache: Path, name: str, version: str) -> Path:
@@ -148,19 +152,28 @@ def node(least: int = 18) -> Node:
 
 @dataclass(frozen=True, slots=True)
 class Npm(Package):
-    """A package of Node's. `programs`: where its program may be, as patterns, the best first."""
+    """A package of Node's. `programs`: where its program may be, as patterns, the best first. `node`: the oldest Node
+    that runs it, where it is no program of its own."""
 
     name: str
     programs: tuple[str, ...]
+    node: int = 0
+
+    def check(self) -> None:
+        """It takes npm, and maybe Node at run time too."""
+        if shutil.which("npm") is None:
+            raise UsageError(f"npm is needed to install {self.name}: apt-get install npm")
+        if self.node:
+            node(self.node)
 
     def make(self, folder: Path, version: str) -> dict[str, Any]:
         """With the machine's own npm. No script of any package is run."""
-        npm = shutil.which("npm")
-        if npm is None:
-            raise UsageError(f"npm is needed to install {self.name}: apt-get install npm")
+        self.check()
         options = ("--ignore-scripts", "--no-audit", "--no-fund", "--no-update-notifier", "--loglevel=error")
         _run(
-            [npm, "install", "--prefix", folder, *options, f"{self.name}@{version}"], f"npm install {self.name}", folder
+            ["npm", "install", "--prefix", folder, *options, f"{self.name}@{version}"],
+            f"npm install {self.name}",
+            folder,
         )
         got = json.loads((folder / "node_modules" / self.name / "package.json").read_text())["version"]
         if got != version:
@@ -188,9 +201,18 @@ class Venv(Package):
     pythons: tuple[str, ...]
     """Which Pythons it runs on, the best first: `3.12`."""
 
+    @property
+    def name(self) -> str:
+        """What is installed, without its version."""
+        return self.requirements[0].partition("=")[0]
+
+    def check(self) -> None:
+        """It takes one of its Pythons."""
+        interpreter(self.pythons, self.name)
+
     def make(self, folder: Path, version: str) -> dict[str, Any]:
         """With the first of these Pythons that this machine has."""
-        base = interpreter(self.pythons, self.requirements[0].partition("=")[0])
+        base = interpreter(self.pythons, self.name)
         _run([base, "-m", "venv", folder / "venv"], f"{base} -m venv", folder)
         python = folder / "venv" / "bin" / "python"
         wanted = [requirement.format(version=version) for requirement in self.requirements]

@@ -12,6 +12,7 @@ from typing import Any
 
 from onward.agents.contract import Agent, Go, Installed, Launch, Said
 from onward.agents.installing import Npm, Package, Venv, found, node, provided
+from onward.errors import UsageError
 from onward.sandbox import Bind
 
 __all__ = ["Packaged"]
@@ -24,8 +25,6 @@ class Packaged(Agent):
     """`package` says how it is installed, `version` which one our tests run."""
 
     package: Package
-    node: int = 0
-    """The oldest Node that its program runs on, where it is no program of its own."""
 
     def find(self, cache: Path, options: Mapping[str, Any]) -> Installed | None:
         """What the cache holds of the version that is meant."""
@@ -34,9 +33,15 @@ class Packaged(Agent):
 
     def install(self, cache: Path, options: Mapping[str, Any], say: Said) -> Installed:
         """Once per version."""
-        if self.node:
-            node(self.node)
         return self._installed(*provided(cache, self.name, self.wanted(options), self.package, say))
+
+    def lacking(self) -> str:
+        """npm, Node or a Python."""
+        try:
+            self.package.check()
+        except UsageError as error:
+            return str(error)
+        return ""
 
     def _installed(self, folder: Path, note: Mapping[str, Any]) -> Installed:
         program, binds = str(folder / note["program"]), [Bind(folder)]
@@ -44,8 +49,8 @@ class Packaged(Agent):
             # By its interpreter, not by the script's first line: that names the folder in which it was made.
             command: tuple[str, ...] = (str(folder / note["python"]), program)
             binds += _needed(Path(note["base"]))
-        elif isinstance(self.package, Npm) and self.node:
-            runner = node(self.node).program
+        elif isinstance(self.package, Npm) and self.package.node:
+            runner = node(self.package.node).program
             command = (str(runner), program)
             binds += _needed(runner)
         else:

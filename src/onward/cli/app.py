@@ -13,7 +13,7 @@ from typing import Annotated, Any
 
 import typer
 
-from onward.cli import look, running, share, tasks, wrap
+from onward.cli import agents, continuing, look, running, share, tasks, wrap
 from onward.cli import options as o
 from onward.cli.supervise import counted
 from onward.cli.voice import Voice, heard
@@ -114,6 +114,29 @@ def _stop(
     return running.stop(ctx.obj, ctx.params)
 
 
+@_verb(
+    "continue", _RUN, "onward continue nightly", "onward continue nightly/task-17 --timeout 3600",
+    "onward continue nightly --plan", "onward continue jobs/2026-11-20/fix-tests__1a2b3c4d --tasks-dir tasks",
+)  # fmt: skip
+def _continue(
+    ctx: typer.Context,
+    address: Annotated[str, typer.Argument(metavar="RUN[/TASK]|FOLDER", show_default=False)],
+    tasks_dir: o.TasksDir = None, model: o.LiveModel = None, timeout: o.LiveTime = None, output: o.ContinuedOutput = None,
+    require_timeout: o.RequireTimeout = False, strict_divergence: o.StrictDivergence = False,
+    replay_only: o.ReplayOnly = False, on_divergence: o.OnDivergence = None, accept_mismatch: o.AcceptMismatch = False,
+    budget_usd: o.Usd = None, budget_tokens: o.Tokens = None, concurrency: o.Concurrency = None,
+    max_errors: o.MaxErrors = None, max_wait: o.MaxWait = None, attempts: o.Attempts = None,
+    sandboxes: o.Sandboxes = None, price: o.Prices = None, threshold: o.Threshold = None,
+    take_over: o.TakeOver = False, store: o.OnlyStore = None, plan: o.Plan = False, stream: o.Stream = False,
+    json: o.Json = False,
+) -> int:  # fmt: skip
+    """Give timed-out trials of agents more time: served what they had recorded, then live. No prompt is added.
+
+    FOLDER is a run folder of BenchFlow's. What is served from the record costs neither money nor time of the limit.
+    """
+    return continuing.carry_on(ctx.obj, ctx.params)
+
+
 @_verb("replay", _RUN, "onward replay nightly --stage score", "onward replay nightly --stage parse --spec changed.yaml")
 def _replay(
     ctx: typer.Context, name: Run,
@@ -194,11 +217,21 @@ _verb("verify", _SHARE, "onward verify nightly", "onward verify nightly --salvag
 
 
 app.add_typer(tasks.program, name="tasks", rich_help_panel=_SET_UP)
+app.add_typer(agents.program, name="agents", rich_help_panel=_SET_UP)
 
 
-@_verb("doctor", _SET_UP, "onward doctor", "onward doctor --store /data/runs")
-def _doctor(ctx: typer.Context, store: o.Store = None, json: o.Json = False) -> int:
-    """Look at what this machine has: Python, store, disk, keys (by name), the local model."""
+@_verb(
+    "doctor", _SET_UP, "onward doctor", "onward doctor --agent claude-code", "onward doctor --clean --store /data/runs"
+)
+def _doctor(
+    ctx: typer.Context,
+    agent: Annotated[
+        str | None, typer.Option(metavar="NAME[@VERSION]", help="Have it play a small episode twice: what differs?")
+    ] = None,
+    clean: Annotated[bool, typer.Option("--clean", help="Remove what killed runs left of their sandboxes.")] = False,
+    store: o.Store = None, json: o.Json = False,
+) -> int:  # fmt: skip
+    """Look at what this machine has: Python, store, disk, keys (by name), the local model, sandboxes and agents."""
     from onward.cli.setup import doctor
 
     return doctor(ctx.obj, ctx.params)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -15,10 +15,10 @@ from rich.table import Table
 
 from onward.cli.voice import Voice
 from onward.config import Settings, settings
-from onward.doctor import examine
+from onward.doctor import Finding, clean, examine, rehearsed
 from onward.errors import UsageError
 
-__all__ = ["doctor", "init"]
+__all__ = ["doctor", "init", "shown"]
 
 _EXPERIMENT = """\
 # An experiment: solvers x tasks, through generate, parse and score. Run it: onward run {name}.yaml
@@ -99,9 +99,21 @@ def _model(found: Settings) -> str:
 
 def doctor(voice: Voice, given: Mapping[str, Any]) -> int:
     """`onward doctor`: 0 if runs can be made here, else 1."""
-    findings = examine(settings(store=given["store"]))
+    found = settings(store=given["store"])
+    if given["clean"]:
+        removed = clean(found)
+        if not voice.quiet:
+            print("\n".join(removed) or "nothing was left behind")
+        return 0
+    say = Console(stderr=True, highlight=False).print
+    findings = rehearsed(found, given["agent"], say) if given["agent"] else examine(found)
+    return shown(findings, voice, as_json=given["json"])
+
+
+def shown(findings: Sequence[Finding], voice: Voice, *, as_json: bool) -> int:
+    """Show findings, as lines or as JSON: 0 if none of them is bad, else 1."""
     code = 1 if any(finding.state == "bad" for finding in findings) else 0
-    if given["json"] or voice.json:
+    if as_json or voice.json:
         print(json.dumps({"ok": code == 0, "findings": [
             {"what": one.what, "state": one.state, "said": one.said} for one in findings
         ]}, indent=2))  # fmt: skip

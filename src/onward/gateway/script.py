@@ -29,6 +29,11 @@ EPISODE: tuple[str, ...] = (
 EQUAL_EPISODE: tuple[str, ...] = (EPISODE[0], "cat notes.txt", *EPISODE[2:])
 """The same work, with output that is always the same."""
 
+_EDITS = 'notes.txt\n```\nalpha\ngamma\n```\n\nout.json\n```\n["alpha", "gamma"]\n```\n'
+"""The same files, for an agent that has no tools and edits by what its model writes."""
+_BY_TEXT = "*file listing*"
+"""How aider asks for that."""
+
 _SHELLS = {
     "Bash": "command", "bash": "command", "run_shell_command": "command", "terminal": "command", "exec_command": "cmd",
     "shell": "command", "execute_bash": "command",
@@ -40,12 +45,14 @@ _SUBMIT = "COMPLETE_TASK_AND_SUBMIT_FINAL_OUTPUT"
 
 class Script:
     """`steps`: a command each, or several that are run in parallel. Then it says `final`, as the agent wants to hear
-    it. `side` is the answer to requests without tools."""
+    it. `side` is the answer to requests without tools. Calls have new ids each time, as providers mint them; with `ids`
+    they begin with this and are always the same."""
 
     def __init__(
-        self, steps: Sequence[str | Sequence[str]] = EPISODE, *, final: str = "All done.", side: str = "A small task"
-    ) -> None:
-        self.steps, self.final, self.side = steps, final, side
+        self, steps: Sequence[str | Sequence[str]] = EPISODE, *, final: str = "All done.", side: str = "A small task",
+        ids: str = "",
+    ) -> None:  # fmt: skip
+        self.steps, self.final, self.side, self.ids = steps, final, side, ids
 
     @property
     def calls(self) -> int:
@@ -57,20 +64,24 @@ class Script:
         form = FORMS[request.protocol]
         tools = _tools(request)
         if not tools:
-            return Answer(self.side)
+            return Answer(_EDITS if _BY_TEXT in str(request.body) else self.side)
         turn = len(form.runs(form.messages(request.body)))
         if turn >= len(self.steps):
-            return self._end(request, tools)
+            return self._end(request, tools, turn)
         step = self.steps[turn]
         commands = [step] if isinstance(step, str) else step
-        return Answer(f"Step {turn + 1}.", "tool", [_shell(tools, command) for command in commands])
+        calls = [_shell(tools, command, self._id(turn, at)) for at, command in enumerate(commands)]
+        return Answer(f"Step {turn + 1}.", "tool", calls)
 
-    def _end(self, request: Request, tools: Mapping[str, Mapping[str, Any]]) -> Answer:
+    def _end(self, request: Request, tools: Mapping[str, Mapping[str, Any]], turn: int) -> Answer:
         if "finish" in tools:
-            return Answer("", "tool", [_call("finish", {"message": self.final}, tools["finish"])])
+            return Answer("", "tool", [_call("finish", {"message": self.final}, tools["finish"], self._id(turn))])
         if len(tools) == 1 and _SUBMIT in str(request.body):
-            return Answer(self.final, "tool", [_shell(tools, f"echo {_SUBMIT}")])
+            return Answer(self.final, "tool", [_shell(tools, f"echo {_SUBMIT}", self._id(turn))])
         return Answer(self.final)
+
+    def _id(self, turn: int, at: int = 0) -> str:
+        return f"{self.ids}_{turn}_{at}" if self.ids else f"call_{secrets.token_hex(12)}"
 
 
 def _tools(request: Request) -> dict[str, Mapping[str, Any]]:
@@ -83,16 +94,16 @@ def _tools(request: Request) -> dict[str, Mapping[str, Any]]:
     return found
 
 
-def _shell(tools: Mapping[str, Mapping[str, Any]], command: str) -> Mapping[str, Any]:
+def _shell(tools: Mapping[str, Mapping[str, Any]], command: str, id: str) -> Mapping[str, Any]:
     name = next((name for name in _SHELLS if name in tools), None)
     if name is None:
         raise LookupError(f"none of these tools is a shell that the script knows: {', '.join(sorted(tools))}")
-    return _call(name, {_SHELLS[name]: command}, tools[name])
+    return _call(name, {_SHELLS[name]: command}, tools[name], id)
 
 
-def _call(name: str, arguments: Mapping[str, Any], schema: Mapping[str, Any]) -> Mapping[str, Any]:
-    """A call with an id of its own, as providers mint them; what else the tool requires is filled in."""
+def _call(name: str, arguments: Mapping[str, Any], schema: Mapping[str, Any], id: str) -> Mapping[str, Any]:
+    """A call; what else the tool requires is filled in."""
     known = schema.get("properties") or {}
     missing = [field for field in schema.get("required") or () if field not in arguments]
     filled = {field: (known.get(field, {}).get("enum") or ["as the script says"])[0] for field in missing}
-    return {"id": f"call_{secrets.token_hex(12)}", "name": name, "arguments": {**filled, **arguments}}
+    return {"id": id, "name": name, "arguments": {**filled, **arguments}}
