@@ -15,7 +15,7 @@ from tests.views.played import FORMATS, TASK, Acts, Agent, attempt, bare_run, re
 
 from onward import views
 from onward.ask import Answer, Usage
-from onward.errors import NotThere, UsageError
+from onward.errors import NotThere, StepOwed, UsageError
 from onward.report.plain import as_json
 from onward.report.trajectory import trajectory_page
 from onward.runs import open_run
@@ -330,6 +330,41 @@ def test_a_models_own_calls_are_read_too(tmp_path: Path) -> None:
     (lane,) = found.lanes
     assert (lane.name, lane.turns[0].text, lane.turns[0].mark) == ("what is 1", "It is 1.", "live")
     assert found.outcome == "ok" and ", numeric 1" in trajectory_page([found]).splitlines()[0]
+
+
+def test_an_answer_given_again_to_a_client_that_retries_is_still_a_live_one(tmp_path: Path) -> None:
+    async def acts(at: Any, token: str) -> None:
+        for headers in ({}, {"x-stainless-retry-count": "1"}):
+            assert (await at.post(token, "chat", "once", headers=headers))[0] == 200
+
+    async def play() -> None:
+        async with ProviderServer(working()) as server:
+            await attempt(run, server, acts)
+            assert len(server.calls) == 1
+
+    run = bare_run(tmp_path)
+    go(play())
+    found = read(run)
+    assert found.marks == {"live": 1} and found.lanes[0].turns[0].served == 1
+    assert "live, given again" in trajectory_page([found])
+
+
+def test_a_later_attempt_that_is_open_has_come_to_nothing_yet(tmp_path: Path) -> None:
+    async def fails(at: Any, token: str) -> None:
+        await Agent("chat").live(at, token, 1)
+        raise StepOwed("the sandbox is gone", kind="SandboxFailed")
+
+    async def play() -> None:
+        async with ProviderServer(working()) as server:
+            with pytest.raises(StepOwed):
+                await attempt(run, server, fails)
+            assert (read(run).sample, read(run).attempts) == ("error", 1)
+            await attempt(run, server, alone(Agent("chat"), 2), killed=True)
+
+    run = bare_run(tmp_path)
+    go(play())
+    found = read(run)
+    assert (found.sample, found.attempts, found.marks) == ("", 2, {"served": 1, "live": 1})
 
 
 def test_what_was_taken_over_says_where_it_was_paid(tmp_path: Path) -> None:

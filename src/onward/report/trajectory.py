@@ -192,7 +192,9 @@ def _outcome(found: Episode) -> str:
     """`ok, numeric 1`, or what is still owed."""
     if found.outcome == "missing":
         return f"{found.sample}, not scored yet" if found.sample else "not finished" if found.exchanges else "missing"
-    told = [f", {name} {one['value']:g}" for name, one in found.scores.items() if "value" in one]
+    told = [
+        f", {name} {one['value']:g}" for name, one in found.scores.items() if isinstance(one.get("value"), int | float)
+    ]
     return found.outcome + "".join(told)
 
 
@@ -251,6 +253,8 @@ def _mark(turn: Turn, *, origin: bool) -> tuple[str, str]:
     words: str = turn.mark
     if turn.mark == "served":
         words += f" {turn.level}"
+    if turn.mark == "live" and turn.served:
+        words += ", given again"
     if turn.mark == "recorded":
         words += " elsewhere" if turn.origin else ", not asked for again"
     if origin:

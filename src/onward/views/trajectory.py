@@ -128,7 +128,7 @@ def _there(what: str, number: int, most: int) -> None:
 def _episode(run: Run, key: Key, sample: str, *, scored: bool) -> Episode:
     step = Key(f"{key}/{sample}")
     known, read = trial(run, key, scored=scored), _read(run, step)
-    result = next((entry for entry in reversed(read.own) if entry.kind == "result"), None)
+    result = read.own[-1] if read.own and read.own[-1].kind == "result" else None
     done: Mapping[str, Any] = result.value if result is not None and isinstance(result.value, Mapping) else {}
     sampled = str(result.outcome) if result is not None else ""
     attempts, began = read.newest

@@ -118,6 +118,7 @@ class Turn:
     difference: str = ""
     """Where the live request first differed from the recorded one."""
     served: int = 0
+    """How often its answer was given again: to later attempts, or to a client that had not seen its end."""
     origin: Mapping[str, Any] | None = None
     system: str = ""
     told: list[str] = field(default_factory=list)
@@ -168,8 +169,9 @@ def _stands(found: Calls, began: int) -> Turn:
         turn.at, turn.mark, turn.usd = turn.at or result.at, str(result.outcome), result.usd  # type: ignore[assignment]
         turn.origin = result.data.get("origin")
     if answered and result is not None:
-        again = [entry for entry in found.served if entry.seq >= began]
-        turn.mark = "served" if again else "recorded" if turn.origin or result.seq < began else "live"
+        earlier = turn.origin is not None or result.seq < began
+        again = [entry for entry in found.served if entry.seq >= began] if earlier else []
+        turn.mark = "served" if again else "recorded" if earlier else "live"
         turn.served = len(found.served)
         if again:
             turn.level = str(again[-1].data.get("level") or "")
