@@ -35,7 +35,10 @@ def _is_plain(value: Any) -> bool:
     if kind is int:
         return bool(-_EXACT < value < _EXACT)
     if kind is dict:
-        return all(type(name) is str and name.isascii() and _is_plain(item) for name, item in value.items())
+        for name, item in value.items():
+            if type(name) is not str or not name.isascii() or (type(item) is not str and not _is_plain(item)):
+                return False
+        return True
     if kind is list or kind is tuple:
         return all(map(_is_plain, value))
     return False
@@ -74,7 +77,10 @@ def _is_exact(value: Any) -> bool:
     if kind is float:
         return math.isfinite(value)
     if kind is dict:
-        return all(type(name) is str and _is_exact(item) for name, item in value.items())
+        for name, item in value.items():
+            if type(name) is not str or (type(item) is not str and not _is_exact(item)):
+                return False
+        return True
     return kind is list and all(map(_is_exact, value))
 
 
@@ -127,9 +133,9 @@ class Fingerprint(NamedTuple):
     def join(cls, digests: Mapping[str, str]) -> Fingerprint:
         """The fingerprint of parts whose digests are known already (a hot path computes constant parts once)."""
         names, form = _form(tuple(digests))
-        values = [digests[name] for name in names]
-        parts = {name: value[:12] for name, value in zip(names, values, strict=True)}
-        return cls(parts, sha256((form % tuple(values)).encode()).hexdigest()[:32])
+        parts = {name: digests[name][:12] for name in names}
+        text = form % tuple(map(digests.__getitem__, names))
+        return cls(parts, sha256(text.encode()).hexdigest()[:32])
 
     def changes(self, older: Mapping[str, str]) -> list[str]:
         """Names of the parts that differ from another fingerprint's parts, sorted: the answer to "why again?"."""

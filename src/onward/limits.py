@@ -261,14 +261,13 @@ class Limits:
 
     def _wake(self) -> None:
         """Let in whoever fits, in order; a full provider does not hold up those who wait for another."""
-        left: deque[tuple[_Door, Call, asyncio.Future[None]]] = deque()
+        left: list[tuple[_Door, Call, asyncio.Future[None]]] = []
         while self._waiting:
+            if self.inside >= self.bounds.concurrency and not self.stopping:
+                break
             door, call, place = self._waiting.popleft()
             if place.done():
                 continue
-            if self.inside >= self.bounds.concurrency and not self.stopping:
-                left.append((door, call, place))
-                break
             try:
                 fits = self._fits(door, call)
             except (CallError, Stopping) as error:
@@ -279,9 +278,8 @@ class Limits:
                 place.set_result(None)
             else:
                 left.append((door, call, place))
-        left.extend(self._waiting)
-        self._waiting = left
-        if not left and self._alarm is not None:
+        self._waiting.extendleft(reversed(left))
+        if not self._waiting and self._alarm is not None:
             self._alarm.cancel()
             self._alarm = None
 

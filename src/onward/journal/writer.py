@@ -8,9 +8,9 @@ from __future__ import annotations
 import errno
 import sys
 import threading
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from queue import Empty, SimpleQueue
 
 from onward.entry import Row
 
@@ -76,9 +76,11 @@ class Writer:
 
     def __init__(self, commit: Callable[[list[Append]], Sequence[BaseException | None]], name: str) -> None:
         self._commit, self._name = commit, name
-        self._queue: SimpleQueue[Append | None] = SimpleQueue()
+        self._queue: deque[Append] = deque()
         self._lock = threading.Lock()
+        self._work = threading.Condition(self._lock)
         self._idle = threading.Condition(self._lock)
+        self._waits = False
         self._unreported = 0
         self._thread: threading.Thread | None = None
         self._closed = False
@@ -88,9 +90,11 @@ class Writer:
         with self._lock:
             if self._closed:
                 raise ValueError("the journal is closed")
-            self._queue.put(append)
+            self._queue.append(append)
             self._unreported += 1
-            if self._thread is None:
+            if self._waits:
+                self._work.notify()
+            elif self._thread is None:
                 self._thread = threading.Thread(target=self._run, name=self._name, daemon=True)
                 self._thread.start()
 
@@ -106,38 +110,30 @@ class Writer:
         with self._lock:
             self._closed = True
             thread, self._thread = self._thread, None
-            if thread is not None:
-                self._queue.put(None)
+            self._work.notify()
         if thread is not None and thread is not threading.current_thread():
             thread.join()
 
-    def _waiting(self, most: int) -> tuple[list[Append], bool]:
-        found: list[Append] = []
-        while len(found) < most:
-            try:
-                append = self._queue.get_nowait()
-            except Empty:
-                break
-            if append is None:
-                return found, True
-            found.append(append)
-        return found, False
+    def _waiting(self, most: int) -> list[Append]:
+        """What is queued, in order; nothing once the journal is closed and all is written."""
+        with self._lock:
+            while not self._queue and not self._closed:
+                self._waits = True
+                self._work.wait()
+            self._waits = False
+            return self._queued(most)
+
+    def _queued(self, most: int) -> list[Append]:
+        return [self._queue.popleft() for _ in range(min(most, len(self._queue)))]
 
     def _run(self) -> None:
-        last = False
-        while not last:
-            first = self._queue.get()
-            if first is None:
-                return
-            more, last = self._waiting(_GROUP - 1)
-            group = [first, *more]
+        while group := self._waiting(_GROUP):
             try:
                 outcomes = self._commit(group)
             except Exception as error:  # noqa: BLE001 (whatever it is, somebody waits to be told)
                 # What was queued behind a failed write was appended on the belief that it would succeed.
-                late, ended = self._waiting(sys.maxsize) if not last else ([], True)
-                last = last or ended
-                group += late
+                with self._lock:
+                    group += self._queued(sys.maxsize)
                 outcomes = [error] * len(group)
             for append, outcome in zip(group, outcomes, strict=True):
                 append.tell(outcome)
