@@ -339,7 +339,7 @@ def _seldom_collected() -> Iterator[None]:
     """A run makes millions of objects that die by themselves and few cycles: looking for these costs a fifth of it."""
     before = gc.get_threshold()
     gc.freeze()
-    gc.set_threshold(20_000, 10, 10)
+    gc.set_threshold(50_000, 10, 10)
     try:
         yield
     finally:

@@ -6,11 +6,12 @@ runs/nightly-3f9a1c/journal.db
 from __future__ import annotations
 
 import heapq
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+
+import orjson
 
 from onward.entry import Entry, unpack
 from onward.errors import Damaged, NotThere, OnwardError, UsageError
@@ -104,7 +105,7 @@ class Run:
     def tasks(self, chunk: Chunk) -> Iterator[tuple[str, Task]]:
         """The tasks of a chunk with their content digests, from the run's own copy."""
         for line in self.journal.blob(bytes.fromhex(chunk.tasks)).splitlines():
-            form = json.loads(line)
+            form = orjson.loads(line)
             yield form.pop("digest"), Task.from_json(form)
 
     def entries(self, prefix: str = "", kinds: Sequence[str] = ()) -> Iterator[Entry]:
