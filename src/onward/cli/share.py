@@ -23,7 +23,7 @@ __all__ = ["export", "import_", "verify"]
 
 _ENDINGS = {
     "gaia-checkpoint": ".json", "gaia-submission": ".jsonl", "events-jsonl": ".events.jsonl",
-    "results-jsonl": ".results.jsonl", "csv": ".csv", "folder": "",
+    "results-jsonl": ".results.jsonl", "csv": ".csv", "folder": "", "benchflow": "",
 }  # fmt: skip
 
 Store = Annotated[Path | None, typer.Option("--store", metavar="DIR", help="Folder of the runs.", show_default=False)]
@@ -31,7 +31,7 @@ Json = Annotated[bool, typer.Option("--json", help="As JSON.")]
 
 
 def export(
-    run: Annotated[str, typer.Argument(metavar="RUN", show_default=False)],
+    run: Annotated[str, typer.Argument(metavar="RUN[/TASK]", show_default=False)],
     format_: Annotated[str, typer.Option("--format", help=f"One of {', '.join(_ENDINGS)}.")],
     output: Annotated[
         Path | None,
@@ -41,10 +41,18 @@ def export(
     force: Annotated[bool, typer.Option("--force", help="Write over what is there.")] = False,
     store: Store = None,
 ) -> None:
-    """Write a run in a form that others read, or as a copy of its folder. Keys never appear."""
+    """Write a run in a form that others read, or as a copy of its folder. Keys never appear.
+
+    A part of it, RUN/TASK, is written as run folders of BenchFlow's alone.
+    """
     if format_ not in _ENDINGS:
         raise UsageError(f"--format is one of {', '.join(_ENDINGS)}, not {format_!r}")
     known = settings(store=store)
+    if format_ == "benchflow":
+        from onward.cli.benchflow import export_folders
+
+        export_folders(known.store, run, output, known.keys, force=force)
+        return
     folder = find(known.store, run)
     path = output or Path(f"{folder.name}-copy" if format_ == "folder" else f"{folder.name}{_ENDINGS[format_]}")
     if format_ == "folder":
