@@ -14,6 +14,7 @@ named. Peers live in virtual environments of their own under `bench/.venvs`, mad
 from __future__ import annotations
 
 import argparse
+import compileall
 import datetime
 import os
 import platform
@@ -321,6 +322,8 @@ def main() -> None:
         for bench in BENCHES:
             print(f"{bench.name:14}{bench.title}")
         return
+    # Peers are compiled to bytecode when pip installs them; a checkout, where Python may write none, is not.
+    compileall.compile_dir(BENCH.parent / "src" / "onward", quiet=1)
     well = True
     for name in given.names or known:
         section, good = measure(known[name], peers_only=given.peers)
