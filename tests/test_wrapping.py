@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import sys
@@ -19,7 +20,7 @@ from onward.errors import Held, UsageError
 from onward.journal import SqliteJournal
 from onward.lease import claim
 from onward.runs import open_run, stored_runs
-from onward.testing import Fault, ProviderServer
+from onward.testing import Fault, ProviderServer, Request
 from onward.wrapping import Child, Opening, Terms, Wrapped
 
 KEY = "sk-true-key-0123456789"
@@ -159,24 +160,38 @@ def test_it_is_known_by_folder_and_words_or_by_its_name(bench: Bench) -> None:
     }  # fmt: skip
 
 
-def test_another_command_under_the_same_name_is_served_equal_requests_alone(bench: Bench) -> None:
-    conversation = """
-first = ask("one")
-body = {"model": "gpt-4o-mini", "max_tokens": 16, "messages": [
-    {"role": "user", "content": "one"}, {"role": "assistant", "content": None, "tool_calls": [
-        {"id": "c", "type": "function", "function": {"name": "date", "arguments": "{}"}}]},
-    {"role": "tool", "tool_call_id": "c", "content": sys.argv[1]}]}
-headers = {"Authorization": "Bearer " + os.environ["OPENAI_API_KEY"]}
-url = os.environ["OPENAI_BASE_URL"] + "/chat/completions"
-urllib.request.urlopen(urllib.request.Request(url, json.dumps(body).encode(), headers)).read()
-os.kill(os.getpid(), 9)
+TALKING = """
+def talk(told):
+    body = {"model": "gpt-4o-mini", "max_tokens": 16, "messages": [
+        {"role": "user", "content": "one"}, {"role": "assistant", "content": None, "tool_calls": [
+            {"id": "c", "type": "function", "function": {"name": "date", "arguments": "{}"}}]},
+        {"role": "tool", "tool_call_id": "c", "content": told}]}
+    headers = {"Authorization": "Bearer " + os.environ["OPENAI_API_KEY"]}
+    url = os.environ["OPENAI_BASE_URL"] + "/chat/completions"
+    urllib.request.urlopen(urllib.request.Request(url, json.dumps(body).encode(), headers)).read()
 """
-    talking = bench.program(conversation)
+
+
+def test_another_command_under_the_same_name_is_served_equal_requests_alone(bench: Bench) -> None:
+    talking = bench.program(f'{TALKING}\nask("one"); talk(sys.argv[1]); os.kill(os.getpid(), 9)')
     bench.wrap((*talking, "monday"), name="same")
     changed = bench.wrap((*talking, "tuesday"), name="same")
     assert (changed.served, changed.paid, bench.calls) == (1, 1, 3)
     again = bench.wrap((*talking, "tuesday"), name="same")
     assert again.served == 2 and bench.calls == 3
+
+
+@pytest.mark.parametrize(("miss", "served", "paid"), [("live", 2, 0), ("strict", 1, 0), ("fork", 1, 1)])
+def test_another_tool_result_is_a_divergence_and_the_policy_decides(
+    bench: Bench, miss: Any, served: int, paid: int
+) -> None:  # fmt: skip
+    talking = bench.program(f'{TALKING}\nask("one"); talk(open("day").read()); os.kill(os.getpid(), 9)')
+    (bench.folder / "day").write_text("monday")
+    bench.wrap(talking)
+    (bench.folder / "day").write_text("tuesday")
+    went = bench.wrap(talking, miss=miss)
+    assert (went.served, went.paid, went.report["divergences"]) == (served, paid, 1)
+    assert not went.finished and bench.calls == 2 + paid
 
 
 def test_a_second_one_of_the_same_name_is_refused_while_the_first_runs(bench: Bench) -> None:
@@ -216,6 +231,32 @@ def test_equal_calls_are_separate_draws_and_each_is_served_once(tmp_path: Path) 
         bench.wrap((*asking, "second.json"), name="draws", resume=True)
         assert read(tmp_path / "first.json") == read(tmp_path / "second.json") == [f"draw {n}" for n in range(1, 6)]
         assert len(server.calls) == 5
+
+
+def test_a_retry_of_its_sdk_joins_the_call_that_it_repeats(tmp_path: Path) -> None:
+    async def slow(_: Request) -> str:
+        while not (tmp_path / "left").exists():
+            await asyncio.sleep(0.01)
+        return "late"
+
+    with ProviderServer(slow) as server:
+        bench = Bench(tmp_path, server)
+        retrying = bench.program("""
+def once(count, patience):
+    headers = {"Authorization": "Bearer " + os.environ["OPENAI_API_KEY"], "x-stainless-retry-count": count}
+    body = {"model": "gpt-4o-mini", "max_tokens": 16, "messages": [{"role": "user", "content": "one"}]}
+    url = os.environ["OPENAI_BASE_URL"] + "/chat/completions"
+    request = urllib.request.Request(url, json.dumps(body).encode(), headers)
+    return urllib.request.urlopen(request, timeout=patience).read()
+
+try:
+    once("0", 0.5)
+except TimeoutError:
+    open("left", "w").close()
+assert b"late" in once("1", 60)
+""")
+        retried = bench.wrap(retrying)
+        assert (retried.code, retried.paid, len(server.requests)) == (0, 1, 1)
 
 
 def test_a_program_that_gives_up_on_a_provider_that_fails_has_not_ended(tmp_path: Path) -> None:

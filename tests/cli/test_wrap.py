@@ -165,6 +165,33 @@ while True: signal.pause()
     assert "served 0, paid 2" in done.err and "stopped by Ctrl-C, exit code 5. The same command goes on" in done.err
 
 
+def test_ctrl_c_at_a_terminal_reaches_the_program_once(wrap: Wrap) -> None:
+    program = wrap.program("""
+count = []
+signal.signal(signal.SIGINT, lambda *_: count.append(1))
+ask("one")
+print("ready", sys.stdin.isatty(), sys.stdout.isatty(), flush=True)
+while not count: signal.pause()
+ask("two")
+print("interrupts:", len(count))
+""")
+    terminal = "import pty, sys; sys.exit(pty.spawn(sys.argv[1:]) >> 8)"
+    with subprocess.Popen(
+        [sys.executable, "-c", terminal, sys.executable, "-m", "onward", "wrap", "--", sys.executable, program],
+        cwd=wrap.shell.folder, env=wrap.shell.environment, text=True, stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+    ) as process:  # fmt: skip
+        assert process.stdin is not None
+        assert process.stdout is not None
+        while "ready" not in (line := process.stdout.readline()):
+            assert line, "it ended before it was ready"
+        assert line.split() == ["ready", "True", "True"]
+        process.stdin.write("\x03")
+        process.stdin.flush()
+        out = process.stdout.read()
+    assert "interrupts: 1\n" in out and "Not finished: stopped by Ctrl-C" in out
+    assert process.returncode == 3
+
+
 def test_onward_stop_tells_the_program_to_end(wrap: Wrap) -> None:
     program = wrap.program('ask("one"); print("ready", flush=True); signal.pause()')
     process = wrap.start("--name", "sweep", "--", sys.executable, program)
