@@ -9,7 +9,7 @@ from typing import Any
 
 from onward.report.amounts import count, money
 from onward.report.tables import width_of
-from onward.views.trajectory import Episode, Lane
+from onward.views.trajectory import Episode, Lane, is_added
 from onward.views.trajectory_turns import ToolCall, Turn
 
 __all__ = ["Paint", "trajectory_page"]
@@ -19,7 +19,6 @@ Paint = Callable[[str, str], str]
 
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 """What a model or a tool must not do to a terminal."""
-_WRAPPED = re.compile(r"<([\w-]+)[^>]*>.*</\1>", re.DOTALL)
 _MARGIN = "       "
 _EDITS = (("old_string", "new_string"), ("old_str", "new_str"))
 _LINES = 3
@@ -283,7 +282,7 @@ def _new(turn: Turn) -> Iterator[str]:
     """What was told besides tools' answers; the lane's name says the first of it, and agents' own additions are left
     out."""
     if turn.number > 1:
-        yield from (text for text in turn.told if text.strip() and not _WRAPPED.fullmatch(text.strip()))
+        yield from (text for text in turn.told if text.strip() and not is_added(text))
 
 
 def _edit(arguments: Any) -> tuple[str, str, str] | None:

@@ -23,10 +23,9 @@ from onward.views.trajectory_lanes import paths
 from onward.views.trajectory_turns import Calls, Heard, Turn, answered, heard
 from onward.views.trials import trial
 
-__all__ = ["Episode", "GivenUp", "Lane", "episodes", "narrowed"]
+__all__ = ["Episode", "GivenUp", "Lane", "episodes", "is_added", "narrowed"]
 
 _WRAPPED = re.compile(r"\s*<([\w-]+)[^>]*>.*</\1>\s*", re.DOTALL)
-"""What agents tell the model beside the task: reminders, what surrounds them."""
 _PROMPT = 12
 """Characters from which a tool's argument can be what a sub-agent is told."""
 
@@ -102,6 +101,11 @@ def episodes(run: Run, place: Address) -> list[Episode]:
         raise UsageError("a trajectory is of a trial: onward show RUN/TASK --trajectory")
     samples = [place.stage] if "/" in place.stage else run.plan.shape.steps("generate")
     return [_episode(run, key, sample, scored=place.scored) for key in place.trials for sample in samples]
+
+
+def is_added(text: str) -> bool:
+    """Whether an agent says this beside the task, wrapped in a tag: a reminder, what surrounds it."""
+    return _WRAPPED.fullmatch(text) is not None
 
 
 def narrowed(found: Sequence[Episode], lane: int | None, turn: int | None) -> None:
@@ -290,5 +294,5 @@ def _strings(value: Any) -> Iterator[str]:
 
 def _name(opening: Sequence[str]) -> str:
     """The first thing said that is not wrapped in a tag."""
-    own = (text for text in opening if text.strip() and not _WRAPPED.fullmatch(text))
+    own = (text for text in opening if text.strip() and not is_added(text))
     return next(own, next(iter(opening), ""))
