@@ -37,11 +37,11 @@ from onward.gateway.serving import PREFIX, target_of
 from onward.keys import Key
 from onward.plan import seed_of
 from onward.protocols.wire import compact
-from onward.runs import Run, run_id
+from onward.runs import run_id
 from onward.stages import sample_fingerprint
 from onward.tasks import Selection, Task
 
-__all__ = ["AGENTS", "Adopted", "adopt", "agent_of", "carried", "model_of"]
+__all__ = ["AGENTS", "Adopted", "adopt", "agent_of", "model_of"]
 
 AGENTS: Mapping[str, str] = {
     "claude-agent-acp": "claude-code", "codex-acp": "codex", "gemini": "gemini-cli", "mini-swe": "mini-swe-agent",
@@ -129,16 +129,6 @@ def _name(text: str) -> str:
 def _bare_task(recording: Recording) -> Task:
     """The task as far as a recording has it: what the agent was told."""
     return Task(recording.task, "\n\n".join(recording.prompts) or recording.task, 1)
-
-
-def carried(run: Run) -> tuple[dict[str, Any], dict[bytes, bytes]]:
-    """What a run derived of this one must hold too, so that its recording can still be given back: notes for its plan,
-    and the blobs that they name. Nothing, where it was not adopted."""
-    facts = run.facts.get("recording")
-    if facts is None:
-        return {}, {}
-    names = [bytes.fromhex(held["content"]) for held in facts["files"].values()]
-    return {"recording": facts}, {name: run.journal.blob(name) for name in names}
 
 
 def _facts(

@@ -161,6 +161,8 @@ async def create(
     """
     spec = made.assembled.spec
     id_ = run_id(made.identity, replicate, derivation)
+    for takeover in takeovers:
+        notes = {**_recording(takeover.parent, made.blobs), **(notes or {})}
     facts = {
         "run": {
             "id": id_, "name": spec.name, "replicate": replicate, "derivation": derivation,
@@ -185,6 +187,17 @@ async def create(
         raise
     journal.close()
     return _place(store, making, spec.name, id_)
+
+
+def _recording(parent: Run, blobs: dict[bytes, bytes]) -> dict[str, Any]:
+    """The recording that a parent was made of, with all its files: it can be given back from any run derived of it."""
+    facts = parent.facts.get("recording")
+    if facts is None:
+        return {}
+    for held in facts["files"].values():
+        name = bytes.fromhex(held["content"])
+        blobs[name] = parent.journal.blob(name)
+    return {"recording": facts}
 
 
 def _place_to_make(store: Path, id_: str, now: float) -> Path:

@@ -15,7 +15,7 @@ from tests.benchflow import MODEL, Episode, folder, openhands, refused
 from tests.gateway.street import PATHS, shown, street
 
 from onward import lineage
-from onward.adoption import adopt, carried
+from onward.adoption import adopt
 from onward.ask import Answer, Usage
 from onward.clock import SystemClock
 from onward.errors import UsageError
@@ -191,11 +191,9 @@ async def _derived(parent: Path, store: Path) -> Path:
         tasks = [task for chunk in run.plan.chunks for _, task in run.tasks(chunk)]
         made = lineage.wanted(assembled, run.facts["source"], run.facts["selection"], tasks, None)
         taken = await survey(run, assembled, run.plan, None)
-        notes, blobs = carried(run)
-        made.blobs.update(blobs)
         derivation = {"verb": "continue", "parents": [run.id], "timeout": 600}
         return await lineage.create(
-            store, made, SystemClock(), derivation=derivation, takeovers=[taken], notes=notes
+            store, made, SystemClock(), derivation=derivation, takeovers=[taken]
         )  # fmt: skip
     finally:
         run.close()

@@ -10,8 +10,9 @@ cost            what the recording cost for each second of its own, over all of 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from datetime import datetime
+from typing import Any
 
 from onward.entry import unpack
 from onward.episode import AGENT_SECONDS
@@ -49,6 +50,10 @@ class Prospect:
     """What the live part costs at the most; None where the recording does not say what it cost."""
     recorded_usd: float | None = None
     findings: tuple[Finding, ...] = field(default=(), repr=False)
+
+    def to_json(self) -> dict[str, Any]:
+        """As `--json` prints it."""
+        return asdict(self)
 
 
 @dataclass(frozen=True, slots=True)

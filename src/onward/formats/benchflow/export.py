@@ -176,14 +176,16 @@ class _Trial:
     @property
     def _models(self) -> tuple[str, str]:
         """Recorded and live. They are one, unless a continuation was given another."""
-        live = str(self._solver.get("model") or "").partition("/")[2]
-        return str(self.imported.get("model") or self.derivation.get("recorded_model") or live), live
+        stated = str(self._solver.get("model") or "").partition("/")[2]
+        live = str(self.derivation.get("model") or "").partition("/")[2]
+        recorded = str(self.imported.get("model") or stated)
+        return recorded, live or recorded
 
     @property
     def _model(self) -> str:
         recorded, live = self._models
-        changed = bool(self.live) and bool(self.before) and bool(self.derivation.get("model")) and recorded != live
-        return f"{recorded} (recorded), {live} (live)" if changed else recorded
+        both = bool(self.live) and bool(self.before) and recorded != live
+        return f"{recorded} (recorded), {live} (live)" if both else live if self.live else recorded
 
     @property
     def _limit(self) -> float | None:
@@ -207,6 +209,8 @@ class _Trial:
             "kind": "onward", "run_id": parents[0] if parents else self.run.id, "trial": str(self.key),
             "recorded_lines": len(self.before), "digest": f"sha256:{prefix}",
         }  # fmt: skip
+        if self.derivation.get("mismatches"):
+            found["mismatches"] = list(self.derivation["mismatches"])
         if self.imported:
             held = self.imported["files"].get(LLM, {})
             found |= {
