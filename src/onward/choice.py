@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Container, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -204,7 +204,7 @@ def _only(plan: Plan, ids: set[str]) -> Plan:
 
 async def derive(
     parent: Run, assembled: Assembled, settings: Settings, watch: Watch, derivation: Any, *, failures: bool = False,
-    above: str | None = None,
+    above: str | None = None, continued: Container[str] = (),
 ) -> Path:  # fmt: skip
     """The run derived from a parent by a verb: the same derivation twice is the same run (see `survey`)."""
     made = _of_parent(parent, assembled)
@@ -212,7 +212,9 @@ async def derive(
     standing = lineage.existing(settings.store, assembled.spec.name, run_id(made.identity, 0, derived))
     if standing is not None:
         return standing
-    takeover = await survey(parent, assembled, made.plan, None, failures=failures, above=above)
+    takeover = await survey(
+        parent, assembled, made.plan, None, failures=failures, above=above, continued=continued
+    )  # fmt: skip
     watch.say(told(takeover))
     return await lineage.create(settings.store, made, SystemClock(), derivation=derived, takeovers=[takeover])
 

@@ -30,14 +30,14 @@ from onward.runs import Run, find, open_run, stored_runs
 from onward.tasks import Selection, open_source
 
 __all__ = [
-    "drift_of", "latest_unfinished", "read_wanted", "redo", "replay", "rerun_failed", "resume", "retry_errors", "run",
-    "run_async", "stop", "stored",
+    "drift_of", "go", "identified", "latest_unfinished", "read_wanted", "redo", "replay", "rerun_failed", "resume",
+    "retry_errors", "run", "run_async", "stop", "stored", "wait",
 ]  # fmt: skip
 
 T = TypeVar("T")
 
 
-def _wait(work: Coroutine[Any, Any, T]) -> T:
+def wait(work: Coroutine[Any, Any, T]) -> T:
     """The one sync door."""
     try:
         asyncio.get_running_loop()
@@ -58,7 +58,7 @@ def run(
 
     Raises UsageError, Held, Drifted, Damaged; what happens to tasks is in the Ending.
     """
-    return _wait(run_async(spec, folder, settings, watch, models=models, source=source))
+    return wait(run_async(spec, folder, settings, watch, models=models, source=source))
 
 
 async def run_async(
@@ -154,7 +154,7 @@ def resume(
 
     Raises NotThere if there is nothing to resume; Held; with `strict`, Drifted where user code has changed.
     """
-    return _wait(_resume(name, settings, watch, models, before, verb, only))
+    return wait(_resume(name, settings, watch, models, before, verb, only))
 
 
 async def _resume(
@@ -217,6 +217,14 @@ def drift_of(run: Run, assembled: Assembled) -> list[str]:
     return changed + [name for name, digest in stages.items() if recorded["stages"].get(name) != digest]
 
 
+def go(
+    folder: Path, assembled: Assembled, settings: Settings, watch: Watch, verb: str,
+    only: Callable[[str], bool] | None = None,
+) -> Ending:  # fmt: skip
+    """Drive the run in this folder as far as it goes, or only these tasks of it."""
+    return wait(_go(folder, assembled, settings, watch, verb, None, only, None))
+
+
 async def _go(
     folder: Path, assembled: Assembled, settings: Settings, watch: Watch, verb: str,
     models: Mapping[str, Any] | None, only: Callable[[str], bool] | None, prelude: Any,
@@ -263,7 +271,7 @@ def replay(
 
     if spec is None:
         return resume(name, settings, watch, models=models, before=void, verb="replay")
-    return _wait(_replayed(name, stage, spec, folder or Path(), settings, watch, models, void))
+    return wait(_replayed(name, stage, spec, folder or Path(), settings, watch, models, void))
 
 
 async def _replayed(
@@ -322,7 +330,7 @@ def rerun_failed(
 
 def retry_errors(name: str, settings: Settings, watch: Watch, *, models: Mapping[str, Any] | None = None) -> Ending:
     """A derived run that takes over all of RUN but its errors and what is missing, and does these."""
-    return _wait(_retry_errors(name, settings, watch, models))
+    return wait(_retry_errors(name, settings, watch, models))
 
 
 async def _retry_errors(name: str, settings: Settings, watch: Watch, models: Mapping[str, Any] | None) -> Ending:

@@ -98,7 +98,8 @@ def _policy(run: Run, settings: Settings) -> Policy:
     derivation = run.facts["run"].get("derivation") or {}
     changed = bool(run.facts["run"].get("parents")) and derivation.get("verb") not in _SAME
     stated = settings.flags.on_divergence or derivation.get("on_divergence") or "warn"
-    return Policy(MISSES[stated], exact_only=changed, cut=bool(derivation.get("replay_only")))
+    cut, live = bool(derivation.get("replay_only")), str(derivation.get("model") or "")
+    return Policy(MISSES[stated], exact_only=changed, cut=cut, live=live)
 
 
 @asynccontextmanager

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NoReturn
 
@@ -33,6 +33,8 @@ __all__ = ["Carried", "Takeover", "survey", "told"]
 
 _DEEPEST = 32
 """Names in the longest key under which an interrupted trial is looked for."""
+_SAMPLE = 4
+"""Slashes in the key of a sample."""
 _CODE = frozenset({"code", "agent", "image"})
 """Fingerprint parts whose change leaves a step's own children worth trying: they are matched by content."""
 
@@ -145,13 +147,14 @@ class _Nobody:
 
 async def survey(
     parent: Run, assembled: Assembled, plan: Plan, tasks: Mapping[str, tuple[str, Task]] | None,
-    *, failures: bool = False, above: str | None = None,
+    *, failures: bool = False, above: str | None = None, continued: Container[str] = (),
 ) -> Takeover:  # fmt: skip
     """Walk every trial of `plan` against the parent's journal without doing anything: what is kept, what is owed.
 
     `tasks`: (content digest, task) by id, where they are read anew; None: the parent's own. `failures`: recorded
     failures count as done too (`--retry-errors`); else only what is `ok` is taken over. `above`: nothing of this stage
-    and of those below it is (`replay`, which always executes them).
+    and of those below it is (`replay`, which always executes them). `continued`: of these trials only the exchanges
+    are, whatever their steps came to.
     """
     found = Takeover(parent)
     clock = SystemClock()
@@ -175,6 +178,12 @@ async def survey(
             work = Work(task, digest, solvers[solver], key.names[2], assembled.stages)
             peek.kept.clear()
             missing = await _walk(Context(key, world, history), work)
+            if key in continued:
+                found.take(history, _exchanges(history, key), ("ok",))
+                found.owed["generate", "continued"] += 1
+                found.trials.add(key)
+                found.unfinished += 1
+                continue
             for stored in peek.kept:
                 stage = Key(stored.row.key).names[3]
                 if stage in again:
@@ -221,6 +230,13 @@ async def _walk(ctx: Context, work: Work) -> list[Missing]:
     except (StepFailed, StepTimeout):
         pass
     return []
+
+
+def _exchanges(history: History, trial: Key) -> Iterator[Stored]:
+    """What a trial's agents were told; and beside one that timed out, the samples that came to an end."""
+    found = list(history.under(f"{trial}/generate"))
+    timeouts = any(one.row.outcome == "timeout" for one in found)
+    return (one for one in found if timeouts or one.row.key.count("/") > _SAMPLE)
 
 
 def _below(history: History, miss: Missing) -> Iterable[Stored]:

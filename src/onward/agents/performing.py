@@ -51,6 +51,8 @@ class Policy:
     """What was taken over was recorded under another agent, image or task: only equal requests are served."""
     cut: bool = False
     """Stop where the record ends: the work is judged as it stands there, and no model is asked."""
+    live: str = ""
+    """`provider/name` of the model that is asked where the record ends, if it is another than the recorded one."""
 
 
 @dataclass(slots=True)
@@ -87,7 +89,7 @@ class Stage:
             try:
                 if not episode.model:
                     return await _Play(self, ctx, episode, adapter, installed).run()
-                async with self.reach(episode.model) as (provider, model):
+                async with self.reach(self.policy.live or episode.model) as (provider, model):
                     return await _Play(self, ctx, episode, adapter, installed, provider, model).run()
             except SandboxFailed as error:
                 raise StepOwed(str(error), kind="SandboxFailed") from error
@@ -114,7 +116,13 @@ class _Play:
     adapter: Agent
     installed: Installed
     provider: Provider | None = None
-    model: str = ""
+    live: str = ""
+    """The model's name at its provider, where the record ends."""
+
+    @property
+    def model(self) -> str:
+        """The name by which the agent knows the model, whoever answers."""
+        return self.episode.model.partition("/")[2] or self.episode.model
 
     async def run(self) -> Any:
         """The value of the step. Raises StepTimeout with one, StepFailed, StepOwed, and what ends the run."""
@@ -122,7 +130,7 @@ class _Play:
         spoken = {} if provider is None else {protocol: provider.speaking(protocol) for protocol in PROTOCOLS}
         token = door.admit(
             self.ctx, providers=spoken, rules=rules_for(self.adapter.name, self.installed.version),
-            miss="fail" if policy.cut else policy.miss, exact_only=policy.exact_only,
+            miss="fail" if policy.cut else policy.miss, live=self._renamed, exact_only=policy.exact_only,
         )  # fmt: skip
         guest, dismissed = door.guest(token), False
         with tempfile.TemporaryDirectory(prefix="onward-build-") as folder:
@@ -136,6 +144,10 @@ class _Play:
             finally:
                 if not dismissed:
                     await door.dismiss(token, drain=not isinstance(self.ctx.ended, Stopping))
+
+    @property
+    def _renamed(self) -> dict[str, str]:
+        return {self.model: self.live} if self.live not in ("", self.model) else {}
 
     async def _sandbox(self, folder: Path) -> Sandbox:
         built = kind_for(self.episode) == "container" and self.episode.folder is not None

@@ -118,6 +118,35 @@ TrialTime = Annotated[
 Sandboxes = Annotated[
     Whole, _option(_HOW, "--sandboxes", min=1, help="Sandboxes open at a time (default: one a processor).")
 ]
+TasksDir = Annotated[
+    Path | None,
+    _option(_HOW, "--tasks-dir", metavar="DIR", help="Folder of the task of a FOLDER (default: where it was)."),
+]
+LiveModel = Annotated[
+    Text, _option(_HOW, "--model", metavar="PROVIDER/NAME", help="Model of the live part (default: the original's).")
+]
+LiveTime = Annotated[
+    Real, _option(_HOW, "--timeout", min=1, metavar="SEC", help="Live budget of a trial (default: the original's).")
+]
+ContinuedOutput = Annotated[
+    Path | None,
+    _option(
+        _HOW, "--output", metavar="DIR", help="Where a FOLDER's continuation goes (default: continued, beside it)."
+    ),
+]
+RequireTimeout = Annotated[Yes, _option(_HOW, "--require-timeout", help="Refuse what did not time out.")]
+StrictDivergence = Annotated[
+    Yes, _option(_HOW, "--strict-divergence", help="The same as --on-divergence strict: stop, and leave it unscored.")
+]
+ReplayOnly = Annotated[
+    Yes, _option(_HOW, "--replay-only", help="Stop where the record ends, and verify; needs no model and no key.")
+]
+AcceptMismatch = Annotated[
+    Yes, _option(_HOW, "--accept-mismatch", help="Go on although agent, image or task changed; the result says so.")
+]
+OnlyStore = Annotated[
+    Path | None, _option(_HOW, "--store", metavar="DIR", help="Folder of the runs (default ./runs, or ONWARD_STORE).")
+]
 TakeOver = Annotated[Yes, _option(_HOW, "--take-over", help="Take the run from a holder you know is gone.")]
 Strict = Annotated[Yes, _option(_HOW, "--strict", help="Exit 5 where what is recorded changed, instead of deriving.")]
 AutoResume = Annotated[

@@ -27,7 +27,7 @@ from onward.plan import STAGES
 from onward.progress import Watch
 from onward.runs import find, open_run
 
-__all__ = ["redo", "replay", "resume", "run", "settings_of", "stop"]
+__all__ = ["Given", "redo", "replay", "resume", "run", "settings_of", "spoken", "stop"]
 
 Given = Mapping[str, Any]
 Go = Callable[[Watch], Ending]
@@ -38,7 +38,7 @@ _LIMITS = ("concurrency", "budget_usd", "budget_tokens", "max_errors", "max_wait
 # ---------------------------------------------------------------- verbs
 
 
-def _spoken(verb: Verb) -> Callable[[Voice, Given], int]:
+def spoken(verb: Verb) -> Callable[[Voice, Given], int]:
     """Give a verb the board it speaks on; whatever ends it, the board has the last word."""
 
     @wraps(verb)
@@ -58,7 +58,7 @@ def _spoken(verb: Verb) -> Callable[[Voice, Given], int]:
     return spoken
 
 
-@_spoken
+@spoken
 def run(voice: Voice, given: Given, board: Board | Lines) -> int:
     """`onward run`."""
     _refuse(given, "new", "resume", "parent")
@@ -84,7 +84,7 @@ def run(voice: Voice, given: Given, board: Board | Lines) -> int:
         raise (written.placed(error, path) if path else error) from None
 
 
-@_spoken
+@spoken
 def resume(voice: Voice, given: Given, board: Board | Lines) -> int:
     """`onward resume`."""
     _refuse(given, "plan", "auto_resume", "rerun_failed")
@@ -111,7 +111,7 @@ def stop(_: Voice, given: Given) -> int:
     return 0
 
 
-@_spoken
+@spoken
 def replay(_: Voice, given: Given, board: Board | Lines) -> int:
     """`onward replay`."""
     settings, path, stage = settings_of(given), given["spec"], one_of("--stage", given["stage"], STAGES[1:])
@@ -124,7 +124,7 @@ def replay(_: Voice, given: Given, board: Board | Lines) -> int:
     return _driven(board, given, go, after=lambda ending: _compared(ending, parent))
 
 
-@_spoken
+@spoken
 def redo(_: Voice, given: Given, board: Board | Lines) -> int:
     """`onward redo`."""
     settings = settings_of(given)

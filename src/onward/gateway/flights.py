@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
+
+import orjson
 
 from onward.gateway.exchanges import Request
 from onward.keys import Key
@@ -31,6 +33,14 @@ class Asked:
     """Whether an SDK says that it has sent this before."""
     request: Request = field(repr=False)
     """As the match sees it."""
+
+    def as_model(self, name: str) -> Asked:
+        """The same, asked of another model: what goes out where a continuation has a model of its own."""
+        if self.protocol == "gemini":
+            path = self.path.replace(f"/models/{self.model}:", f"/models/{name}:", 1)
+            return replace(self, model=name, path=path)
+        body = {**self.body, "model": name}
+        return replace(self, model=name, body=body, raw=orjson.dumps(body))
 
     @property
     def digest(self) -> bytes:

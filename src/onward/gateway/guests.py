@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 from collections import Counter, deque
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from itertools import count
 from typing import Any, Literal
 
@@ -63,6 +63,8 @@ class Terms:
     """By wire format."""
     rules: Rules = GENERIC
     miss: Miss = "live"
+    live: Mapping[str, str] = field(default_factory=dict)
+    """{model that the agent asks for: model that is asked, where no record answers}."""
     exact_only: bool = False
     """The step's fingerprint changed since its exchanges were recorded: only the exact level serves them."""
 
@@ -74,7 +76,7 @@ class Guest:
         self.context, self.bodies = context, Bodies()
         self._upstream, self._prices = upstream, prices
         self.recorder = context.world.recorder
-        found = before(context, terms.rules, exact_only=terms.exact_only)
+        found = before(context, terms.rules, terms.live, exact_only=terms.exact_only)
         self.terms = replace(terms, rules=found.rules)
         self._recorded, self._state = found.recorded, State()
         self._replays = len(found.recorded) > 0
@@ -254,13 +256,15 @@ class Guest:
 
     async def _record(self, flight: Flight, provider: Provider) -> None:
         asked, whole = flight.asked, flight.asked.digest
-        sending = Sending(flight, provider, self._upstream, self._prices, self.clock, self._order)
+        sent = asked.as_model(self.terms.live[asked.model]) if asked.model in self.terms.live else asked
+        sending = Sending(flight, sent, provider, self._upstream, self._prices, self.clock, self._order)
         step = Step(
-            flight.key, Fingerprint.of(model=f"{provider.name}/{asked.model}", request=whole.hex()), _never, "error",
+            flight.key, Fingerprint.of(model=f"{provider.name}/{sent.model}", request=whole.hex()), _never, "error",
             self.context.meter,
         )  # fmt: skip
         try:
-            call = bound_of(asked, provider, self._prices)
+            # What the agent asked is what it will ask again: it is recorded with its own word for the model.
+            call = replace(bound_of(sent, provider, self._prices), body=asked.body)
             value = await self.recorder.call(self.context.history, step, call, sending)
             self._answered(flight, sending, value)
         except OnwardError as error:

@@ -104,10 +104,10 @@ class Door:
 
     def admit(
         self, context: Context, *, providers: Mapping[str, Provider] | None = None, rules: Rules = GENERIC,
-        miss: Miss = "live", exact_only: bool = False,
+        miss: Miss = "live", live: Mapping[str, str] | None = None, exact_only: bool = False,
     ) -> str:  # fmt: skip
-        """A token for the agent of this open step. What the step recorded before is served to it."""
-        terms = Terms(self._providers if providers is None else providers, rules, miss, exact_only)
+        """A token for the agent of this open step. What the step recorded before is served to it (see `Terms`)."""
+        terms = Terms(self._providers if providers is None else providers, rules, miss, live or {}, exact_only)
         token = f"onward-{secrets.token_urlsafe(24)}"
         self._guests[token] = Guest(context, terms, self._upstream, self._prices)
         return token

@@ -110,6 +110,8 @@ class Sending:
     """Sends one flight's request, once each time it is called; what came last is in `head`, `held` and `bill`."""
 
     flight: Flight
+    asked: Asked
+    """What is sent: the flight's request, or the same for another model."""
     provider: Provider
     upstream: network.Upstream
     prices: Prices
@@ -121,7 +123,7 @@ class Sending:
 
     async def __call__(self) -> Reply:
         """Raises CallError. What the provider will never answer is an answer too: its status and body are recorded."""
-        asked, provider = self.flight.asked, self.provider
+        asked, provider = self.asked, self.provider
         self._begin()
         start, began = next(self.order), self.clock.ticks()
         headers = sent_on(provider, asked.protocol, asked.headers)
@@ -147,7 +149,7 @@ class Sending:
 
     async def _refused(self, reply: network.Reply) -> dict[str, Any]:
         body = await reply.read()
-        error = failure(self.provider, self.flight.asked.model, reply.status, reply.headers, body)
+        error = failure(self.provider, self.asked.model, reply.status, reply.headers, body)
         return self._said_no(error, body.decode("utf-8", "replace"), "body")
 
     def _said_no(self, error: CallError, text: str, form: str) -> dict[str, Any]:
@@ -159,7 +161,7 @@ class Sending:
         return {form: text if form == "body" else [[0, text]]}
 
     async def _whole(self, reply: network.Reply) -> dict[str, Any]:
-        raw, asked = await reply.read(), self.flight.asked
+        raw, asked = await reply.read(), self.asked
         try:
             text = raw.decode()
             response = read_whole(asked.protocol, text)
@@ -173,7 +175,7 @@ class Sending:
         return {"body": text}
 
     async def _streamed(self, reply: network.Reply, began: float) -> dict[str, Any]:
-        asked = self.flight.asked
+        asked = self.asked
         assembly, tape = PROTOCOLS[asked.protocol].assembly(), _Tape()
         try:
             await self._play(reply, assembly, tape, began)

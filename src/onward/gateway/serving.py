@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from onward.context import Context
@@ -37,8 +38,13 @@ def target_of(protocol: str, model: str) -> str:
     return model if protocol == "gemini" else ""
 
 
-def before(context: Context, rules: Rules, *, exact_only: bool = False) -> Before:
-    """The exchanges below a step, in the order in which they were first sent; those without an answer are marked."""
+def before(
+    context: Context, rules: Rules, live: Mapping[str, str] = MappingProxyType({}), *, exact_only: bool = False
+) -> Before:
+    """The exchanges below a step, in the order in which they were first sent; those without an answer are marked.
+
+    `live`: {model that was asked for: model that was asked}, where they are not the same."""
+    stated = {asked: name for name, asked in live.items()}
     recorder, history = context.world.recorder, context.history
     mine = f"{context.key}/{PREFIX}"
     intents: dict[str, Entry] = {}
@@ -49,8 +55,8 @@ def before(context: Context, rules: Rules, *, exact_only: bool = False) -> Befor
     recorded, ends = Recorded(), 0
     for key, intent in intents.items():
         kept = history.newest(key)
-        protocol, body = intent.data["protocol"], intent.data["request"]
-        request = request_of(protocol, body, rules, target=target_of(protocol, intent.data["model"]))
+        protocol, body, model = intent.data["protocol"], intent.data["request"], intent.data["model"]
+        request = request_of(protocol, body, rules, target=target_of(protocol, stated.get(model, model)))
         if kept is None or kept.row.outcome != "ok":
             recorded.add(Exchange(key, request, complete=False))
             continue
