@@ -3,11 +3,14 @@
 #   make test    ruff, mypy, import layers, pytest            make demo    a real run, killed and resumed
 #   make lint    the first three alone                        make bench   peers and Onward on the same work
 #   make fix     what ruff can mend by itself                 make chaos   1,000 random SIGKILLs
+#   make test-agents   real agents, installed first (3 GB)
 #
 # ARGS goes to pytest (make test ARGS="-k journal -n 2") and to bench/run.py (make bench ARGS=--list).
 
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV   ?= .venv
+AGENTS ?= claude-code codex gemini-cli opencode mini-swe-agent openhands aider
+export ONWARD_TEST_CACHE ?= $(HOME)/.cache/onward-tests
 BIN    := $(VENV)/bin
 ARGS   ?=
 
@@ -16,10 +19,10 @@ PIP    := $(PYTHON) -m pip --python $(BIN)/python --disable-pip-version-check --
 LOCKED := $(PIP) install --require-hashes
 
 .DEFAULT_GOAL := help
-.PHONY: help setup test lint fix check demo bench chaos lock clean
+.PHONY: help setup test agents test-agents lint fix check demo bench chaos lock clean
 
 help:
-	@sed -n '3,7s/^# \{0,1\}//p' Makefile
+	@sed -n '3,6s/^# \{0,1\}//p' Makefile
 
 $(VENV)/.dev: requirements.lock pyproject.toml
 	$(PYTHON) -m venv --clear --without-pip $(VENV)
@@ -44,6 +47,12 @@ test: $(VENV)/.model
 	[ $$lint = 0 ] || echo "make lint failed: see above"; [ $$lint = 0 ] && [ $$tests = 0 ]
 
 check: test
+
+agents: $(VENV)/.dev
+	ONWARD_CACHE=$(ONWARD_TEST_CACHE) $(BIN)/onward agents install $(AGENTS)
+
+test-agents: agents
+	ONWARD_TEST_AGENTS="$(AGENTS)" $(BIN)/python -m pytest -m agents $(ARGS)
 
 fix: $(VENV)/.dev
 	$(BIN)/ruff check --fix .

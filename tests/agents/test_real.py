@@ -63,3 +63,35 @@ def test_a_tool_that_says_something_else_is_noticed_and_the_record_still_answers
             assert second.report["paid"] == 0 and second.report["first_divergence"]
 
     run(go())
+
+
+def test_aider_edits_by_text_and_its_answers_are_known_by_the_replies_before_them() -> None:
+    """It rewrites its history: a failing test makes it ask again, four times in all."""
+    adapter, installed = ready("aider")
+    options = {"args": ["--auto-test", "--test-cmd", "date +%s.%N; false"]}
+
+    async def go() -> None:
+        async with stage(ProviderServer(Script())) as on:
+            first = await on.play(adapter, installed, options)
+            assert first.ran.code == 0, first.ran
+            assert first.files == {"notes.txt": "alpha\ngamma\n", "out.json": '["alpha", "gamma"]\n'}
+            assert len(on.server.requests) == len(on.at.answers()) == 4
+            second = await on.play(adapter, installed, options)
+            assert len(on.server.requests) == 4 and first.work.differences(second.work) == []
+            assert second.report["served"] == {"exact": 1, "replies": 3}
+
+    run(go())
+
+
+@pytest.mark.parametrize("name", ["mini-swe-agent", "openhands", "aider"])
+def test_an_agent_over_litellm_speaks_messages_where_its_provider_does(name: str) -> None:
+    adapter, installed = ready(name)
+
+    async def go() -> None:
+        async with stage(ProviderServer(Script())) as on:
+            played = await on.play(adapter, installed, protocol="messages")
+            assert played.ran.code == 0 and played.files["notes.txt"] == "alpha\ngamma\n", played.ran
+            assert {request.protocol for request in on.server.requests} == {"messages"}
+            assert len(on.server.requests) == played.report["paid"]
+
+    run(go())
