@@ -119,8 +119,9 @@ class Links:
 
     def add(self, link: Link, name: bytes) -> None:
         """Remember it."""
-        self._young[link] = name
-        self._size += len(link[1])
+        before, text = link
+        self._young[before, bytes(bytearray(text))] = name  # a copy: the encoder gives text with room to grow
+        self._size += len(text)
         if self._size > self._most:
             self._young, self._old, self._size = {}, self._young, 0
 
