@@ -12,6 +12,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from onward.errors import OnwardError
+from onward.fingerprint import canonical
 from onward.tasks.section import Section
 
 __all__ = ["Settings", "read"]
@@ -94,6 +96,10 @@ def _describe(top: Section, found: Settings) -> None:
         if "folder" in metadata:
             top.wrong("metadata.folder", "Onward itself keeps something under this name: choose another")
         found.metadata |= plain(metadata)
+    try:
+        canonical(found.metadata)
+    except OnwardError as error:
+        top.wrong("metadata", str(error))
 
 
 def plain(value: Any) -> Any:
