@@ -124,8 +124,10 @@ class Opening:
     """What they cost."""
     at: str = ""
     """When the last thing was recorded."""
+    ended: bool = False
+    """Whether it had ended by itself."""
     exit: int | None = None
-    """What it had ended with."""
+    """With what; None where it had made no call."""
     go: int = 1
     command: tuple[str, ...] = ()
     """The command that this record was last made by."""
@@ -236,7 +238,7 @@ def _opening(run: Run, terms: Terms) -> Opening:
     since = run.voids.since(_STEP)
     answers: dict[str, float] = {}
     finished: list[int] = []
-    ended: Mapping[str, Any] = {}
+    value: Mapping[str, Any] = {}
     newest, at = 0, ""
     for seq, row in run.journal.rows(_STEP, kinds=("intent", "result", "served")):
         if seq <= since:
@@ -244,22 +246,23 @@ def _opening(run: Run, terms: Terms) -> Opening:
         newest, at = seq, row.at
         if row.kind == "result" and row.key == _STEP and row.outcome in ("ok", "failed"):
             finished.append(seq)
-            ended = unpack(row, run.journal.blob, seq=seq).data.get("value") or {}
+            value = unpack(row, run.journal.blob, seq=seq).data.get("value") or {}
         elif row.kind == "result" and row.outcome == "ok":
             answers[row.key] = row.usd or 0.0
     how: How = "on"
+    is_over = bool(finished) and finished[-1] == newest
     if not newest:
         how = "new"
     elif terms.new:
         how = "anew"
-    elif finished and finished[-1] == newest:
+    elif is_over:
         how = "again" if terms.resume else "anew"
     doubt, doubt_usd = run.in_doubt()
     last = [data["command"] for data in (run.facts, *run.extensions) if "command" in data][-1]
     go = 1 if how == "anew" else len(finished) + 1
-    exit_ = ended.get("exit") if finished and finished[-1] == newest else None
     return Opening(
-        run.name, how, len(answers), sum(answers.values()), at, exit_, go, tuple(last), doubt, doubt_usd
+        run.name, how, len(answers), sum(answers.values()), at, is_over, value.get("exit") if is_over else None, go,
+        tuple(last), doubt, doubt_usd,
     )  # fmt: skip
 
 
@@ -322,7 +325,8 @@ class _Go(Quiet):
         recorder, came = ctx.world.recorder, self._came
         async with Door(self._providers, prices=prices, upstream=upstream) as door:
             token = door.admit(ctx, rules=self.terms.rules, miss=self.terms.miss, exact_only=not self._same)
-            guest, variables = door.guest(token), pointed(door.url, token)
+            guest, named = door.guest(token), {known.key_name for known in self._providers.values()} - {""}
+            variables = {**pointed(door.url, token), **dict.fromkeys(sorted(named), token)}
             came.variables = tuple(f"{name}={value}" for name, value in variables.items() if value != token)
             came.keys = tuple(name for name, value in variables.items() if value == token)
             env = for_child(variables, self._secrets())

@@ -13,8 +13,9 @@ from typing import Annotated, Any
 
 import typer
 
-from onward.cli import agents, continuing, look, running, share, tasks, wrap
+from onward.cli import agents, continuing, look, running, share, tasks
 from onward.cli import options as o
+from onward.cli import wrap as w
 from onward.cli.supervise import counted
 from onward.cli.voice import Voice, heard
 from onward.cli.words import trouble
@@ -182,10 +183,22 @@ def _demo(
     return demo(ctx.obj, ctx.params)
 
 
-_verb(
+@_verb(
     "wrap", _RUN, "onward wrap -- inspect eval task.py --model openai/gpt-4o-mini",
     "onward wrap --name sweep -- ./sweep.sh", "onward wrap --upstream http://127.0.0.1:8000 -- python agent.py",
-)(wrap.wrap)  # fmt: skip
+)  # fmt: skip
+def _wrap(
+    ctx: typer.Context, command: w.Command, name: w.Name = None, resume: w.Resume = False, new: w.New = False,
+    upstream: w.Upstream = None, key_name: w.KeyName = None, agent: w.Agent = None, miss: w.Miss = None,
+    on_divergence: w.OnDivergence = None, price: o.Prices = None, budget_usd: o.Usd = None,
+    budget_tokens: o.Tokens = None, concurrency: o.Concurrency = None, max_wait: o.MaxWait = None,
+    attempts: o.Attempts = None, in_doubt: o.InDoubt = None, take_over: o.TakeOver = False, store: o.Store = None,
+) -> int:  # fmt: skip
+    """Run any program with its model calls recorded: killed and started again, it is served what it was told before.
+
+    The program is pointed at us by the usual variables (OPENAI_BASE_URL, ANTHROPIC_BASE_URL, …); keys stay here.
+    """
+    return w.wrap(ctx.obj, ctx.params)
 
 
 # ---------------------------------------------------------------- look, share, set up

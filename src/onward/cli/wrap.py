@@ -1,7 +1,5 @@
 """`wrap`: any program, its model traffic through the gateway. Standard output is the program's; we speak on error."""
 
-# ruff: noqa: PLR0913 - an option is a parameter here
-
 from __future__ import annotations
 
 import shlex
@@ -9,7 +7,7 @@ import shutil
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, TypeAlias
+from typing import Annotated, Any
 from urllib.parse import urlsplit
 
 import typer
@@ -24,7 +22,9 @@ from onward.errors import UsageError
 from onward.gateway.normalisers import AGENTS, GENERIC, Rules, rules_for
 from onward.wrapping import FORMATS, Child, Opening, Terms, Wrapped
 
-__all__ = ["wrap"]
+__all__ = [
+    "Agent", "Command", "KeyName", "Miss", "Name", "New", "OnDivergence", "Resume", "Upstream", "wrap",
+]  # fmt: skip
 
 Given = Mapping[str, Any]
 _POLICIES = {"warn": "live", "strict": "strict", "fork": "fork"}
@@ -35,56 +35,39 @@ def _option(panel: str, *names: str, **more: Any) -> Any:
     return typer.Option(*names, rich_help_panel=panel, show_default=False, **more)
 
 
-_Text: TypeAlias = str | None
-_Texts: TypeAlias = list[str] | None
+Command = Annotated[list[str], typer.Argument(metavar="-- COMMAND", show_default=False)]
+Name = Annotated[o.Text, _option(_IT, "--name", help="Know it again by this name, not by its folder and words.")]
+Resume = Annotated[
+    o.Yes, _option(_IT, "--resume", help="It had ended by itself: serve its record, and go on after it.")
+]
+New = Annotated[o.Yes, _option(_IT, "--new", help="It was stopped: begin anew all the same.")]
+Upstream = Annotated[
+    o.Texts,
+    _option(
+        _OURS, "--upstream", metavar="[FORMAT=]URL",
+        help="Send calls to this base URL: all, or those in chat, responses, messages or gemini; repeatable.",
+    ),
+]  # fmt: skip
+KeyName = Annotated[
+    o.Text, _option(_OURS, "--key-name", metavar="VARIABLE", help="NAME of the variable with the key for it.")
+]
+Agent = Annotated[
+    o.Text, _option(_OURS, "--agent", metavar="NAME", help="What differs between its requests is this agent's.")
+]
+Miss = Annotated[
+    o.Text, _option(_OURS, "--miss", metavar="live|fail", help="What is not recorded: ask the model, or fail.")
+]
+OnDivergence = Annotated[
+    o.Text,
+    _option(
+        _OURS, "--on-divergence", metavar="warn|strict|fork",
+        help="What is recorded otherwise: ask and count it, stop, or give the rest of that record up.",
+    ),
+]  # fmt: skip
 
 
-def wrap(
-    ctx: typer.Context,
-    command: Annotated[list[str], typer.Argument(metavar="-- COMMAND...", show_default=False)],
-    name: Annotated[
-        _Text, _option(_IT, "--name", help="Know it again by this name, not by its folder and words.")
-    ] = None,
-    resume: Annotated[
-        bool, _option(_IT, "--resume", help="It had ended by itself: serve its record, and go on after it.")
-    ] = False,
-    new: Annotated[bool, _option(_IT, "--new", help="It was stopped: record anew all the same.")] = False,
-    upstream: Annotated[
-        _Texts,
-        _option(
-            _OURS, "--upstream", metavar="[FORMAT=]URL",
-            help="Send calls to this base URL: all, or those in chat, responses, messages or gemini; repeatable.",
-        ),
-    ] = None,
-    key_name: Annotated[
-        _Text, _option(_OURS, "--key-name", metavar="VARIABLE", help="NAME of the variable with the key for it.")
-    ] = None,
-    agent: Annotated[
-        _Text, _option(_OURS, "--agent", metavar="NAME", help="What differs between its requests is this agent's.")
-    ] = None,
-    miss: Annotated[
-        _Text, _option(_OURS, "--miss", metavar="live|fail", help="What is not recorded: ask the model, or fail.")
-    ] = None,
-    on_divergence: Annotated[
-        _Text,
-        _option(
-            _OURS, "--on-divergence", metavar="warn|strict|fork",
-            help="What is recorded otherwise: ask and count it, stop, or give the rest of that record up.",
-        ),
-    ] = None,
-    price: o.Prices = None, budget_usd: o.Usd = None, budget_tokens: o.Tokens = None,
-    concurrency: o.Concurrency = None, max_wait: o.MaxWait = None, attempts: o.Attempts = None,
-    in_doubt: o.InDoubt = None, take_over: o.TakeOver = False, store: o.Store = None,
-) -> int:  # fmt: skip
-    """Run any program with its model calls recorded: killed and started again, it is served what it was told before.
-
-    The program is pointed at us by the usual variables (OPENAI_BASE_URL, ANTHROPIC_BASE_URL, …); keys stay here.
-    """
-    return _wrapped(ctx.obj, ctx.params)
-
-
-def _wrapped(voice: Voice, given: Given) -> int:
-    """The program's own exit code."""
+def wrap(voice: Voice, given: Given) -> int:
+    """`onward wrap`: the program's own exit code."""
     command = tuple(given["command"])
     if "--" not in voice.words:
         said = f"onward wrap [options] -- {shlex.join(command)}"
@@ -163,12 +146,12 @@ def _opening(opening: Opening) -> str:
     recorded = f"Recorded: {answers}"
     if opening.doubt:
         recorded += f", {count(opening.doubt, 'call')} in doubt, to be asked again ({_most(opening.doubt_usd)})"
-    ended = f"ended{at}" + (f" with exit code {opening.exit}" if opening.exit is not None else "")
+    ended = f"ended{at} " + ("without a call" if opening.exit is None else f"with exit code {opening.exit}")
     if opening.how == "on":
         return f"{run}: goes on where it was stopped{at}. {recorded}"
     if opening.how == "again":
         return f"{run}: {ended}, and is served its record. {recorded}"
-    if opening.exit is None:
+    if not opening.ended:
         return f"{run}: begins anew (--new). Left aside: {answers}"
     return f"{run}: {ended}, and begins anew. Left aside: {answers}, which --resume would have served"
 
