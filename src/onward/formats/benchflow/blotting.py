@@ -22,6 +22,7 @@ class Blotter:
     def __init__(self, keys: Mapping[str, str]) -> None:
         self._forms = [(form, name) for name, value in keys.items() if len(value) >= SHORTEST
                        for form in _forms(value)]  # fmt: skip
+        self._bytes = [form.encode("utf-8", "surrogateescape") for form, _ in self._forms]
         self.found: Counter[str] = Counter()
         """By the key's name."""
 
@@ -45,9 +46,9 @@ class Blotter:
 
     def line(self, raw: bytes) -> bytes:
         """A line of JSON without them: byte for byte as it is where it has none."""
-        text = raw.decode("utf-8", "surrogateescape")
-        if not any(form in text for form, _ in self._forms):
+        if not any(form in raw for form in self._bytes):
             return raw
+        text = raw.decode("utf-8", "surrogateescape")
         try:
             found = json.loads(text)
         except (ValueError, RecursionError):

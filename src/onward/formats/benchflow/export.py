@@ -25,7 +25,7 @@ from onward.formats.benchflow.rows import object_of
 from onward.formats.benchflow.worth import Part, agent_result, final_metrics
 from onward.keys import Key
 from onward.runs import Run
-from onward.views.trials import Trial, trial
+from onward.views.trials import Trial, is_reused, trial
 
 __all__ = ["Exported", "export"]
 
@@ -79,12 +79,19 @@ class _Trial:
 
     def __init__(self, run: Run, key: Key, blotter: Blotter) -> None:
         self.run, self.key, self.blotter = run, key, blotter
-        self.trial: Trial = trial(run, key)
         self.imported: Mapping[str, Any] = run.facts.get("recording") or {}
         self.derivation: Mapping[str, Any] = run.facts["run"].get("derivation") or {}
         self.step: Entry | None = None
         self.served: set[str] = set()
-        self._read()
+        self.before: list[_Call] = []
+        self.live: list[_Call] = []
+
+    def _is_untouched(self) -> bool:
+        """Whether it is an import with which nobody has gone on."""
+        if not self.imported or self.derivation.get("verb") == "continue":
+            return False
+        rows = self.run.journal.rows(self.key, kinds=("intent", "result", "served"))
+        return all(stored.row.kind != "served" and is_reused(stored.row.body) for stored in rows)
 
     def _read(self) -> None:
         """One pass over the trial's entries that count."""
@@ -93,17 +100,15 @@ class _Trial:
         for entry in self.run.entries(self.key, ("intent", "result", "served")):
             if entry.seq <= self.run.voids.since(entry.key) or not entry.key.startswith(f"{self.key}/generate/"):
                 continue
-            depth = entry.key.count("/")
             if entry.kind == "served":
                 self.served.add(entry.key)
             elif entry.kind == "intent" and entry.tokens is not None:
                 intents[entry.key] = entry
-            elif entry.kind == "result" and depth == self.key.count("/") + 2:
+            elif entry.kind == "result" and entry.key.count("/") == self.key.count("/") + 2:
                 self.step = entry
             elif entry.kind == "result" and entry.outcome == "ok" and entry.key in intents:
                 calls.append(_Call(intents[entry.key], entry))
         gone_on = bool(self.served) or any(not call.recorded for call in calls)
-        self.untouched = bool(self.imported) and not gone_on and self.derivation.get("verb") != "continue"
         kept = [call for call in calls if not gone_on or not call.recorded or call.result.key in self.served]
         self.before = [call for call in kept if call.recorded]
         self.live = [call for call in kept if not call.recorded]
@@ -112,8 +117,9 @@ class _Trial:
 
     def exported(self) -> Exported:
         """The whole folder."""
-        if self.untouched:
+        if self._is_untouched():
             return self._as_it_came()
+        self._read()
         lines = [*self._recorded_lines(), *map(self._made, self.live)]
         files = {
             "config.json": self._document(self._config(lines)), "result.json": self._document(self._result(lines)),
@@ -157,6 +163,11 @@ class _Trial:
         return json.dumps(self.blotter.value(value), indent=2).encode()
 
     # ------------------------------------------------------------------------------------------ its parts
+
+    @cached_property
+    def trial(self) -> Trial:
+        """The trial as views tell it."""
+        return trial(self.run, self.key)
 
     @cached_property
     def _value(self) -> Mapping[str, Any]:

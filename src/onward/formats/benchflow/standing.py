@@ -34,6 +34,9 @@ unparsable  the line cannot be read
 SERVED: frozenset[Standing] = frozenset({"consumed", "last", "unseen", "error"})
 """What is served again. The rest was never part of what the agent went through, or is what ended it."""
 
+_LATEST = 4
+"""Turns of a request that are looked at: the last is the answer before it, those before were the last once, unless
+lines between them are lost."""
 _TOLD = 80
 """Characters of an answer by which it is found again in a tool's result."""
 
@@ -153,7 +156,7 @@ class _Seen:
         form = FORMS[row.protocol]
         messages = form.messages(row.request)
         runs = form.runs(messages)
-        for start, stop in runs:
+        for start, stop in runs[-_LATEST:]:
             said = form.said(messages[start:stop])
             if said:
                 name = (self._lanes[at], digest_of([said.text, said.calls]))
