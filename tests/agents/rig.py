@@ -32,6 +32,24 @@ QUICK = ("claude-code", "codex", "gemini-cli")
 SIDE = {"opencode": 1}
 """Requests beside the conversation: a title."""
 INSTRUCTION = "Write the notes, then out.json."
+NPM = """\
+#!{python}
+import json, os, sys, time
+from pathlib import Path
+folder = Path(sys.argv[sys.argv.index("--prefix") + 1])
+name, _, version = sys.argv[-1].rpartition("@")
+assert "--ignore-scripts" in sys.argv
+with open({log!r}, "a") as log:
+    log.write(sys.argv[-1] + chr(10))
+{more}
+package = folder / "node_modules" / name
+package.mkdir(parents=True)
+(package / "package.json").write_text(json.dumps({{"version": os.environ.get("GIVEN") or version}}))
+(package / "tool").write_text("#!/bin/sh" + chr(10) + "echo " + version + chr(10))
+(package / "tool").chmod(0o755)
+(folder / "package-lock.json").write_text("https://where.it/came/from")
+"""
+"""An npm: `python` runs it, `log` is what was asked of it, `more` what it does before it installs."""
 SESSION = str(uuid.UUID(int=5, version=4))
 
 

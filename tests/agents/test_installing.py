@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.agents.rig import NPM
 
 from onward.agents import Installed
 from onward.agents.contract import Go, Launch
@@ -21,23 +22,6 @@ from onward.agents.installing import Npm, Venv, found, interpreter, node, provid
 from onward.agents.packaged import Packaged
 from onward.errors import UsageError
 
-_NPM = """\
-#!{python}
-import json, os, sys, time
-from pathlib import Path
-folder = Path(sys.argv[sys.argv.index("--prefix") + 1])
-name, _, version = sys.argv[-1].rpartition("@")
-assert "--ignore-scripts" in sys.argv
-with open({log!r}, "a") as log:
-    log.write(sys.argv[-1] + chr(10))
-{more}
-package = folder / "node_modules" / name
-package.mkdir(parents=True)
-(package / "package.json").write_text(json.dumps({{"version": os.environ.get("GIVEN") or version}}))
-(package / "tool").write_text("#!/bin/sh" + chr(10) + "echo " + version + chr(10))
-(package / "tool").chmod(0o755)
-(folder / "package-lock.json").write_text("https://where.it/came/from")
-"""
 TOOL = Npm("@some/tool", ("node_modules/@some/native-*/tool", "node_modules/@some/tool/tool"))
 Programs = Callable[[str], Path]
 
@@ -50,7 +34,7 @@ def npm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Programs:
     def put(more: str = "") -> Path:
         program = tmp_path / "bin" / "npm"
         program.parent.mkdir(exist_ok=True)
-        program.write_text(_NPM.format(python=sys.executable, log=str(log), more=more))
+        program.write_text(NPM.format(python=sys.executable, log=str(log), more=more))
         program.chmod(0o755)
         monkeypatch.setenv("PATH", f"{program.parent}:/usr/bin:/bin")
         return log
