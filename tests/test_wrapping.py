@@ -7,7 +7,7 @@ import json
 import os
 import sys
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -309,6 +309,35 @@ def test_formats_may_have_an_upstream_of_their_own_and_its_key(bench: Bench) -> 
     found = settings(environment={"MINE": "x", "MINE_KEY": "sk-mine"})
     made = wrapping._providers(Terms(upstream={"messages": bench.server.url}, key_name="MINE_KEY"), found)
     assert list(made) == ["anthropic"] and made["anthropic"].key_name == "MINE_KEY"
+
+
+EVERY_FORMAT = """
+def post(url, header, body):
+    headers = {header: os.environ["MINE_KEY"], "anthropic-version": "2023-06-01", "Content-Type": "application/json"}
+    urllib.request.urlopen(urllib.request.Request(url, json.dumps(body).encode(), headers)).read()
+
+said = [{"role": "user", "content": "one"}]
+post(os.environ["OPENAI_BASE_URL"] + "/chat/completions", "api-key", {"model": "m", "messages": said})
+post(os.environ["OPENAI_BASE_URL"] + "/responses", "api-key", {"model": "m", "input": said})
+post(os.environ["ANTHROPIC_BASE_URL"] + "/v1/messages", "x-api-key", {"model": "m", "max_tokens": 9, "messages": said})
+post(os.environ["GOOGLE_GEMINI_BASE_URL"] + "/v1beta/models/m:generateContent", "x-goog-api-key",
+     {"contents": [{"role": "user", "parts": [{"text": "one"}]}]})
+"""
+
+
+def test_all_four_formats_reach_one_upstream_with_its_key_and_are_served_again(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:  # fmt: skip
+    monkeypatch.setenv("MINE_KEY", KEY)
+    command = bench.program(EVERY_FORMAT)
+    terms = Terms(upstream={"": bench.server.url}, key_name="MINE_KEY")
+    found = settings(store=bench.folder / "runs", environment={"MINE_KEY": KEY})
+    asked = wrapping.wrap(Child(command, bench.folder), terms, found, bench)
+    served = wrapping.wrap(Child(command, bench.folder), replace(terms, resume=True), found, bench)
+    assert (asked.code, asked.paid, served.code, served.served, bench.calls) == (0, 4, 0, 4, 4)
+    assert {call.protocol for call in bench.server.calls} == set(wrapping.FORMATS)
+    assert all(KEY in str(request.headers) for request in bench.server.requests)
+    assert "MINE_KEY" in asked.keys
 
 
 # ---------------------------------------------------------------- keys

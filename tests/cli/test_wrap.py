@@ -235,6 +235,8 @@ def test_a_program_that_goes_past_us_fails_loudly(wrap: Wrap) -> None:
     done = wrap("--", sys.executable, "-c", "print('done')")
     assert done.code == 1 and done.out == "done\n"
     assert "made no model call through the gateway" in done.err and "OPENAI_BASE_URL=http://127.0.0.1:" in done.err
+    again = wrap("--", sys.executable, "-c", "print('done')").err.splitlines()[0]
+    assert "without a call, and begins anew" in again
 
 
 def test_it_is_listed_and_shown_like_any_run_and_no_other_verb_drives_it(wrap: Wrap) -> None:
