@@ -102,8 +102,9 @@ class _Trial:
 
     async def _solve(self, sandbox: Sandbox) -> Ran:
         solution = await lay_out_solution(sandbox, self._episode, self._blob)
-        most = AGENT_SECONDS if self._must_time_out else self._seconds
-        return await sandbox.run(solution.command, timeout=most, env=solution.env, cwd=sandbox.workdir, sweep=True)
+        return await sandbox.run(
+            solution.command, timeout=self._most, env=solution.env, cwd=sandbox.workdir, sweep=True
+        )
 
     @property
     def _seconds(self) -> float:
@@ -114,11 +115,15 @@ class _Trial:
         """Whether its metadata says that its time is too short on purpose. The solution has as long as it takes."""
         return bool(self._task.metadata.get("must_time_out"))
 
+    @property
+    def _most(self) -> float:
+        return AGENT_SECONDS if self._must_time_out else self._seconds
+
     def _wrong(self, verdict: Verdict, ran: Ran) -> list[str]:
-        wrong = []
         if ran.timed_out:
-            wrong.append(f"its solution did not end within {ran.seconds:.0f} s: raise agent.timeout_sec")
-        elif self._must_time_out and ran.seconds <= self._seconds:
+            return [f"its solution did not end within {self._most:g} s: raise agent.timeout_sec"]
+        wrong = []
+        if self._must_time_out and ran.seconds <= self._seconds:
             wrong.append(f"it must time out, and its solution ended after {ran.seconds:.1f} of {self._seconds:g} s")
         if verdict.reward < FULL:
             said = (ran.err.strip() or ran.out.strip())[-500:]

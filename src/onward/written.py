@@ -35,6 +35,7 @@ BENCHMARKS: Mapping[str, Mapping[str, Any]] = {
         "parse": "last_number",
         "score": "numeric",
     },
+    "examples": {"tasks": "examples", "solver": {"model": ""}, "score": "reward"},
     "gaia": {
         "tasks": "gaia",
         "solver": {

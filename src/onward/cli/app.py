@@ -80,7 +80,7 @@ def _run(
 ) -> int:  # fmt: skip
     """Start a run, or go on with the run of exactly this experiment.
 
-    SPEC is a YAML or TOML file (see `onward init`), or a folder of task folders; BENCHMARK is arithmetic or gaia.
+    SPEC is a YAML or TOML file (see `onward init`), or a folder of task folders; BENCHMARK is arithmetic, examples or gaia.
     """
     return running.run(ctx.obj, ctx.params)
 
