@@ -165,10 +165,6 @@ async def _resume(
     run = open_run(folder)
     try:
         assembled = stored(run)
-        for command in (solver.elsewhere for solver in assembled.solvers if solver.elsewhere):
-            raise UsageError(
-                f"{run.name} is a wrapped program, which goes on by its own command. In {assembled.folder}: {command}"
-            )
         changed = drift_of(run, assembled)
         if changed and settings.flags.strict:
             raise Drifted(f"{', '.join(changed)} changed since {run.name} was made (--strict)")
@@ -201,10 +197,16 @@ def latest_unfinished(settings: Settings, watch: Watch) -> Path:
 
 
 def stored(run: Run, spec: Spec | None = None) -> Assembled:
-    """The run's experiment, from its own folder; user code from where it was, if it is still there."""
+    """The run's experiment, from its own folder; user code from where it was, if it is still there.
+
+    Raises UsageError for what cannot be driven from there.
+    """
     config = run.config
     folder = Path(config.get("folder", "."))
-    return assemble(identified(spec or Spec.model_validate(config["spec"])), folder, config)
+    found = assemble(identified(spec or Spec.model_validate(config["spec"])), folder, config)
+    for command in (solver.elsewhere for solver in found.solvers if solver.elsewhere):
+        raise UsageError(f"{run.name} is a wrapped program, which goes on by its own command. In {folder}: {command}")
+    return found
 
 
 def drift_of(run: Run, assembled: Assembled) -> list[str]:

@@ -245,8 +245,8 @@ def test_it_is_listed_and_shown_like_any_run_and_no_other_verb_drives_it(wrap: W
     assert "sweep-" in wrap.shell("runs").out and "1 call" in wrap.shell("show", "sweep").out
     assert "onward wrap --name sweep" in wrap.shell("show", "sweep/command").out
     assert wrap.shell("export", "sweep", "--format", "folder", "-o", "copy").code == 0
-    for verb in ("resume", "redo"):
-        refused = wrap.shell(verb, "sweep")
+    for words in (["resume"], ["redo"], ["resume", "--plan"], ["run", "--retry-errors"]):
+        refused = wrap.shell(*words, "sweep")
         assert refused.code == 2 and "goes on by its own command" in refused.err and "wrap --name sweep" in refused.err
     assert "served 1, paid 0" in wrap("--name", "sweep", "--resume", "--", sys.executable, program).err
 
