@@ -333,9 +333,9 @@ class _Go(Quiet):
             came.exit = await self.program.run(env, recorder.clock, lambda: recorder.limits.stopping)
             report = await door.dismiss(token)
         came.report, came.paid, came.served = report, report["paid"], sum(report["served"].values())
-        return self._meant(came.exit, guest.trouble, ended=ctx.ended is not None)
+        return None if ctx.ended else self._meant(came.exit, guest.trouble)  # who asked for it raises what ended it
 
-    def _meant(self, exit_: int, trouble: Exception | None, *, ended: bool) -> Any:
+    def _meant(self, exit_: int, trouble: Exception | None) -> Any:
         """The result of the step. Raises what is none: it was killed, or not heard out by us or the provider."""
         came, code = self._came, 128 - exit_ if exit_ < 0 else exit_
         how = f"exit code {code}"
@@ -347,7 +347,7 @@ class _Go(Quiet):
             raise Stopping(f"stopped by {self.program.told}, {how}")
         if trouble is not None and code:
             raise StepOwed(f"{how}, after a call that came to nothing: {getattr(trouble, 'reason', trouble)}")
-        came.silent = not (came.paid or came.served or trouble or ended)
+        came.silent = not (came.paid or came.served or trouble)
         if came.silent:
             raise StepFailed("it made no model call through the gateway", kind="NoCall")
         return {"output": how, "exit": code, "command": list(self.child.command), "exchanges": came.report}
