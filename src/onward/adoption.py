@@ -162,6 +162,8 @@ class _Kept:
     digest: str
     value: Mapping[str, Any]
     tokens: int
+    usd: float | None
+    """Its share of what the whole cost, by its tokens: what a call cost is not recorded."""
 
 
 def _kept(recording: Recording, rules: Rules) -> Iterator[_Kept]:
@@ -170,6 +172,7 @@ def _kept(recording: Recording, rules: Rules) -> Iterator[_Kept]:
     rules = allowing(rules, (_asked(exchange.row) for exchange, _ in told))
     equals: Counter[str] = Counter()
     order = _order([exchange for exchange, _ in told])
+    used_in_all = sum(recording.tokens)
     for exchange, value in told:
         row = exchange.row
         target = target_of(row.protocol, row.model)
@@ -180,7 +183,8 @@ def _kept(recording: Recording, rules: Rules) -> Iterator[_Kept]:
             counts = {"input": used.input, "output": used.output, "cached": used.cached, "reasoning": used.reasoning}
             value["usage"] = {name: count for name, count in counts.items() if count or name in ("input", "output")}
         value["order"] = order[row.line]
-        yield _Kept(exchange, f"{PREFIX}{digest[:12]}#{equals[digest]}", digest, value, used.total)
+        share = recording.usd * used.total / used_in_all if recording.usd is not None and used_in_all else None
+        yield _Kept(exchange, f"{PREFIX}{digest[:12]}#{equals[digest]}", digest, value, used.total, share)
 
 
 def _asked(row: Row) -> dict[str, Any]:
@@ -246,7 +250,8 @@ class _Trial:
         for one in kept:
             yield from self._exchange(step / one.name, one)
         if self.recording.finished:
-            yield self._result(step)
+            shared = sum(one.usd or 0.0 for one in kept)
+            yield self._result(step, None if self.recording.usd is None else max(0.0, self.recording.usd - shared))
             if self.recording.rewards:
                 yield self._score()
 
@@ -264,9 +269,9 @@ class _Trial:
         row, origin = one.exchange.row, self._origin(line=one.exchange.row.line)
         yield Entry("intent", key, self._at(row.asked), {**_asked(row), "origin": origin}, tokens=0)
         fingerprint = Fingerprint.of(model=f"{_PROVIDERS[row.protocol]}/{row.model}", request=one.digest)
-        data = {"value": one.value, "origin": origin}
+        data = {"value": one.value, "origin": {**origin, "usd": one.usd}}
         at = self._at(row.answered or row.asked)
-        yield Entry("result", key, at, data, "ok", fingerprint=fingerprint, tokens=one.tokens)
+        yield Entry("result", key, at, data, "ok", fingerprint=fingerprint, usd=one.usd, tokens=one.tokens)
 
     def _output(self) -> dict[str, Any]:
         rewards = dict(self.recording.rewards or {})
@@ -279,11 +284,12 @@ class _Trial:
         content = message_of(main[-1].response).get("content") if main else None
         return content if isinstance(content, str) else ""
 
-    def _result(self, key: Key) -> Entry:
+    def _result(self, key: Key, usd: float | None) -> Entry:
+        """`usd`: what the recording cost beyond the exchanges that are kept."""
         solver, spec = self.assembled.solvers[0], self.assembled.spec
         fingerprint = sample_fingerprint(solver, self.task.digest, seed_of(spec.seed, self.task.id, "1", 0, 0))
         outcome = self._outcome()
-        data: dict[str, Any] = {"origin": self._origin(usd=self.recording.usd)}
+        data: dict[str, Any] = {"origin": self._origin(usd=usd)}
         if outcome in ("ok", "timeout"):
             data["value"] = {"output": self._output(), "agent": {"name": agent_of(self.recording), "version": ""}}
         if outcome != "ok":
@@ -291,7 +297,7 @@ class _Trial:
             data["error"] = {"reason": reason, "kind": self.recording.category or "recorded"}
         if self.recording.took is not None:
             data["active"] = self.recording.took
-        return Entry("result", key, self._ended, data, outcome, fingerprint=fingerprint, usd=self.recording.usd)
+        return Entry("result", key, self._ended, data, outcome, fingerprint=fingerprint, usd=usd)
 
     def _outcome(self) -> Outcome:
         if self.recording.timed_out:

@@ -264,7 +264,7 @@ class _Trial:
         made = {
             **self._imported_result,
             "task_name": self._imported_result.get("task_name") or self._task.id,
-            "rollout_name": f"{self._task.id}__{self.run.id[:8]}", "rewards": rewards or None,
+            "rollout_name": self._rollout, "rewards": rewards or None,
             "agent": self._agent, "model": self._model, "n_prompts": 1, "n_tool_calls": recorded.tools + live.tools,
             "agent_result": agent_result(recorded, live), "final_metrics": final_metrics(recorded, live),
             "usage_tracking": {"requested": "required", "status": "captured_from_stitched_llm_trajectory",
@@ -282,6 +282,12 @@ class _Trial:
                 "policy": report.get("policy"), "levels": report.get("served", {}), "left": report.get("left", 0),
             }  # fmt: skip
         return made
+
+    @property
+    def _rollout(self) -> str:
+        """A name as theirs are; that of the recording, where it was gone on with."""
+        path = str(self.imported.get("path") or "")
+        return f"{path.rpartition('/')[2]}__continued" if path else f"{self._task.id}__{self.run.id[:8]}"
 
     def _rewards(self) -> dict[str, float]:
         output = self._value.get("output")
@@ -327,10 +333,10 @@ class _Trial:
             yield "verifier/ctrf.json", self._document(verdict["ctrf"])
 
 
-def _sandbox(given: Any) -> str:
-    """The kind, in their words: only a container is called otherwise."""
+def _sandbox(given: Any) -> str | None:
+    """The kind, in their words: only a container is called otherwise. None: what the machine had."""
     kind = str(given.get("kind") or "" if isinstance(given, Mapping) else given or "")
-    return {"container": "docker"}.get(kind, kind)
+    return {"container": "docker"}.get(kind, kind) or None
 
 
 def _whole(seconds: float | None) -> int | float | None:
