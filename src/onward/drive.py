@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import signal
+import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass, field, replace
@@ -30,7 +31,7 @@ from onward.plan import Standing
 from onward.progress import Progress, Watch
 from onward.retry import Retry
 from onward.runner import Runner
-from onward.runs import Run, read_run
+from onward.runs import Run, cut_off, read_run
 from onward.stages import State, Work, trial
 
 __all__ = ["Ending", "Invocation", "drive", "gateway_of", "prices_of", "providers_of", "upstream_of"]
@@ -170,6 +171,11 @@ async def _driven(invocation: Invocation, journal: Journal, dead: Any) -> Ending
     if invocation.prelude is not None:
         await invocation.prelude(run, Recorder(journal, clock, fresh))
         run = read_run(invocation.folder, journal)
+    if flags.restart:
+        cut = cut_off(run)
+        if cut:
+            await Recorder(journal, clock, fresh).void(cut, "--in-flight restart")
+            run = read_run(invocation.folder, journal)
     sums = journal.sums()
     spending = Spending(sums.spent[0] + sums.doubt[0], sums.spent[1] + sums.doubt[1])
     gate = Limits(_bounds(assembled, limits), clock, spending)
@@ -336,13 +342,19 @@ def _facts(invocation: Invocation, ending: Ending | None, error: BaseException |
 
 @contextmanager
 def _seldom_collected() -> Iterator[None]:
-    """A run makes millions of objects that die by themselves and few cycles: looking for these costs a fifth of it."""
-    before = gc.get_threshold()
+    """A run makes millions of objects that die by themselves and few cycles: looking for these costs a fifth of it.
+
+    The writer's thread asks for its turn hundreds of times a second: each time sooner than needed costs a switch, and
+    all of them together a thirtieth of the run.
+    """
+    before, turns = gc.get_threshold(), sys.getswitchinterval()
     gc.freeze()
     gc.set_threshold(50_000, 10, 10)
+    sys.setswitchinterval(0.02)
     try:
         yield
     finally:
+        sys.setswitchinterval(turns)
         gc.set_threshold(*before)
         gc.unfreeze()
 

@@ -21,7 +21,7 @@ from onward.keys import Key
 from onward.plan import Chunk, Plan, Result, Standing, Voids, fold, standing
 from onward.tasks import Task
 
-__all__ = ["JOURNAL", "Run", "find", "folder_name", "open_run", "run_id", "stored_runs"]
+__all__ = ["JOURNAL", "Run", "cut_off", "find", "folder_name", "open_run", "run_id", "stored_runs"]
 
 JOURNAL = "journal.db"
 
@@ -140,6 +140,21 @@ def _made_from(entry: Entry | None, part: str, value: Any) -> bool:
     if entry is None or entry.fingerprint is None:
         return True
     return entry.fingerprint.parts.get(part) == Fingerprint.of(of=value).parts["of"]
+
+
+def cut_off(run: Run) -> list[str]:
+    """The samples that were begun and have not come to an end: their calls are recorded, their result is not."""
+    begun = set[str]()
+    for seq, row in run.journal.rows("", kinds=("intent", "result")):
+        names = row.key.split("/", 5)
+        if len(names) < 5 or names[3] != "generate" or seq <= run.voids.since(row.key):
+            continue
+        sample = "/".join(names[:5])
+        if row.kind == "result" and len(names) == 5:
+            begun.discard(sample)
+        else:
+            begun.add(sample)
+    return sorted(begun)
 
 
 def open_run(folder: Path) -> Run:
