@@ -29,8 +29,6 @@ from onward.testing import ProviderServer
 CACHE = Path(os.environ.get("ONWARD_TEST_CACHE") or Path.home() / ".cache" / "onward-tests")
 PUBLISHED = tuple(name for name in AGENTS if name not in ("command", "oracle"))
 QUICK = ("claude-code", "codex", "gemini-cli")
-SIDE = {"opencode": 1}
-"""Requests beside the conversation: a title."""
 INSTRUCTION = "Write the notes, then out.json."
 NPM = """\
 #!{python}

@@ -24,10 +24,16 @@ TASK = {
 }
 
 
+MODELS = {
+    "claude-code": "anthropic/claude-sonnet-4-5", "openhands": "openai/gpt-4o", "mini-swe-agent": "openai/gpt-4o",
+    "codex": "openai/gpt-5",
+}  # fmt: skip
+"""Agents whose traffic BenchFlow records, in three wire formats."""
+
+
 @pytest.fixture(params=["equal", "differing"])
 def house(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[tuple[Shell, ProviderServer, bool]]:
     """A task, and a provider that plays five turns; `differing`: one tool says something else each time."""
-    ready("claude-code")
     equal = request.param == "equal"
     shell = Shell(tmp_path)
     for name, text in TASK.items():
@@ -48,11 +54,18 @@ def _timed_out(folder: Path, lines: int) -> list[bytes]:
     return kept
 
 
-def test_a_timed_out_folder_is_served_its_lines_and_goes_on_live(house: tuple[Shell, ProviderServer, bool]) -> None:
+@pytest.mark.parametrize("name", MODELS)
+def test_a_timed_out_folder_is_served_its_lines_and_goes_on_live(
+    house: tuple[Shell, ProviderServer, bool], name: str
+) -> None:
+    ready(name)
     shell, server, equal = house
     keyless = dict(shell.environment)
-    shell.environment |= {"ANTHROPIC_API_KEY": "sk-onward-testing", "ANTHROPIC_BASE_URL": server.url}
-    done = shell("run", "tasks/", "--agent", "claude-code", "--model", "anthropic/claude-sonnet-4-5")
+    shell.environment |= {
+        "ANTHROPIC_API_KEY": "sk-onward-testing", "ANTHROPIC_BASE_URL": server.url,
+        "OPENAI_API_KEY": "sk-onward-testing", "OPENAI_BASE_URL": f"{server.url}/v1",
+    }  # fmt: skip
+    done = shell("run", "tasks/", "--agent", name, "--model", MODELS[name])
     assert done.code == 0, done
     assert shell("export", "latest", "--format", "benchflow", "-o", "jobs/notes__1").code == 0
     kept = _timed_out(shell.folder / "jobs" / "notes__1", 3)

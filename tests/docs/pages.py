@@ -137,7 +137,27 @@ def error_tree() -> str:
     return f"```text\n{tree}\n```\n"
 
 
-MADE: Mapping[str, Callable[[], str]] = {"reference/cli.md": cli_reference, "reference/errors.md": error_tree}
+def agents_table() -> str:
+    """Agents with their pinned version, wire formats and rules."""
+    from onward.agents import AGENTS, agent
+    from onward.gateway.normalisers import rules_for
+
+    lines = ["| agent | is | version | wire formats | rules |", "|---|---|---|---|---|"]
+    for name in AGENTS:
+        adapter = agent(name)
+        rules = rules_for(name, adapter.version) if adapter.asks else None
+        named = ", ".join(dict.fromkeys(f"`{rule.name}`" for rule in rules.rules)) if rules else ""
+        cells = (
+            f"`{name}`", _cell(adapter.summary), adapter.version, ", ".join(adapter.protocols),
+            f"{rules.name}: {named}" if rules else "",
+        )  # fmt: skip
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines) + "\n"
+
+
+MADE: Mapping[str, Callable[[], str]] = {
+    "reference/agents.md": agents_table, "reference/cli.md": cli_reference, "reference/errors.md": error_tree,
+}  # fmt: skip
 _BETWEEN = re.compile(r"(<!-- made by tests/docs/pages.py -->\n).*?(<!-- /made -->)", re.DOTALL)
 
 

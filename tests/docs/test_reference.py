@@ -70,6 +70,23 @@ def test_every_built_in_is_described():
     assert set(rows) == built_in
 
 
+def test_every_agent_has_a_section_and_every_option_is_described():
+    from onward.agents import AGENTS, agent
+
+    page = REFERENCE / "agents.md"
+    assert re.findall(r"^### (.*)$", page.read_text(), re.MULTILINE) == list(AGENTS)
+    described = set(re.findall(r"`(\w+)`", "".join(re.findall(r"^\| (`.*?) \|", page.read_text(), re.MULTILINE))))
+    assert {option for name in AGENTS for option in agent(name).takes} <= described
+
+
+def test_every_variable_that_a_program_is_told_is_described():
+    from onward.agents import Go, Installed, agent
+
+    told = Go("do it", "m", "http://127.0.0.1:1", "t", "/home/agent", "/work", "s", {"command": ["true"]})
+    page = (pages.DOCS / "how-to" / "add-an-agent.md").read_text()
+    assert not [name for name in agent("command").launch(Installed("", ()), told).env if f"`{name}`" not in page]
+
+
 def test_every_error_is_described():
     text = (REFERENCE / "errors.md").read_text()
     rows = _rows(text)

@@ -13,12 +13,14 @@ __all__ = ["OpenCode"]
 
 
 class OpenCode(Packaged):
-    """It asks for a title beside its first request: one call more, which no setting of it turns off."""
+    """By itself it asks for a title beside its first request: one call more. It has its title from us instead, unless
+    the experiment says `title: true`."""
 
     name = "opencode"
     summary = "opencode, through its OpenAI-compatible provider"
     protocols = ("chat",)
     version = "1.18.33"
+    takes = (*Packaged.takes, "title")
     package = Npm(
         "opencode-ai", ("node_modules/opencode-linux-*-baseline/bin/opencode", "node_modules/opencode-*/bin/opencode")
     )
@@ -41,7 +43,8 @@ class OpenCode(Packaged):
             "OPENCODE_CONFIG": path, "OPENCODE_DISABLE_AUTOUPDATE": "1", "OPENCODE_DISABLE_MODELS_FETCH": "1",
             "OPENCODE_DISABLE_LSP_DOWNLOAD": "1",
         }  # fmt: skip
-        command = (*installed.command, "run", "--model", f"onward/{go.model}", "--format", "json")
+        title = () if go.options.get("title") else ("--title", go.session)
+        command = (*installed.command, "run", "--model", f"onward/{go.model}", "--format", "json", *title)
         return Launch(command, env, {path: json.dumps(config).encode()}, go.instruction.encode())
 
     def final(self, ran: Ran) -> str:
