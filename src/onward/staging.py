@@ -23,7 +23,7 @@ from onward.gateway import Gateway
 from onward.gateway.proxy import Door
 from onward.runs import Run
 from onward.sandbox import Engine, reap
-from onward.sandbox.images import engines
+from onward.sandbox.images import digest_of, engines
 from onward.tasks import Task
 
 __all__ = ["MISSES", "agents_of", "bounds_of", "check_agents", "identified", "place_of", "staged", "swept"]
@@ -69,7 +69,9 @@ def _identified(solver: SolverSpec) -> SolverSpec:
     adapter = agent(solver.agent)
     adapter.check(solver.options)
     sandbox = solver.sandbox if isinstance(solver.sandbox, Mapping) else {}
-    found = {"version": adapter.wanted(solver.options), "image": str(sandbox.get("image", ""))}
+    contained = sandbox.get("image") and sandbox.get("kind", "container") == "container"
+    image = digest_of(str(sandbox["image"])) if contained else ""
+    found = {"version": adapter.wanted(solver.options), "image": image}
     return solver.model_copy(update={"found": found})
 
 

@@ -29,6 +29,7 @@ from onward.gateway.providers import Provider
 from onward.gateway.proxy import Door
 from onward.protocols import PROTOCOLS
 from onward.sandbox import Place, Ran, Sandbox, SandboxFailed, open_sandbox
+from onward.sandbox.container import Container
 
 __all__ = ["Policy", "Stage"]
 
@@ -249,6 +250,7 @@ class _Play:
         value = {
             **await self._worth(sandbox, ran),
             "agent": {"name": self.adapter.name, "version": self.installed.version},
+            **({"image": sandbox.image.digest} if isinstance(sandbox, Container) else {}),
             "exchanges": dict(report),
             "workspace": workspace,
             "left": list(ran.left) if ran else [],

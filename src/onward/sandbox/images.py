@@ -10,6 +10,7 @@ import shutil
 import stat
 import subprocess
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
@@ -18,7 +19,7 @@ from pathlib import Path
 from onward.errors import UsageError
 from onward.sandbox.contract import SandboxFailed, Spec
 
-__all__ = ["Engine", "Image", "asked", "content", "docker_at", "engines", "ready"]
+__all__ = ["Engine", "Image", "asked", "content", "digest_of", "docker_at", "engines", "ready"]
 
 _PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 _building: dict[str, asyncio.Lock] = {}
@@ -139,6 +140,17 @@ async def ready(engine: Engine, spec: Spec) -> Image:
         else:
             await asked([*engine.command, "pull", name], wrong=f"the image {name} is not here and cannot be pulled")
         return await _inspected(engine, name)
+
+
+def digest_of(name: str) -> str:
+    """The digest of an image by name, pulled where it is not there. Raises SandboxFailed, UsageError."""
+    usable = [engine for engine in engines().values() if isinstance(engine, Engine)]
+    if not usable:
+        raise UsageError("no container engine: " + "; ".join(str(why) for why in engines().values()))
+    # In a thread, since whoever asks may be in an event loop of its own.
+    with ThreadPoolExecutor(1) as thread:
+        spec = Spec(kind="container", image=name)
+        return thread.submit(lambda: asyncio.run(ready(usable[0], spec))).result().digest
 
 
 async def _inspected(engine: Engine, name: str) -> Image:
