@@ -83,7 +83,7 @@ def commands() -> Mapping[str, Any]:
 
     known: Mapping[str, Any] = typer.main.get_command(app).commands  # type: ignore[attr-defined]
     found = {name: command for name, command in known.items() if not hasattr(command, "commands")}
-    for group in known.keys() - found.keys():
+    for group in [name for name in known if name not in found]:
         found |= {f"{group} {name}": command for name, command in known[group].commands.items()}
     return found
 

@@ -136,6 +136,7 @@ def _modules() -> set[str]:
         ["git", "ls-files", "src/onward"], cwd=pages.ROOT, text=True, capture_output=True, check=False
     )
     paths = [Path(line) for line in done.stdout.split()] or list((pages.ROOT / "src" / "onward").rglob("*.py"))
+    paths = [path for path in paths if "examples" not in path.parts]  # task folders, not modules
     found = {path.stem for path in paths if path.suffix == ".py" and not path.stem.startswith("__")}
     return found | {path.parent.name for path in paths if path.stem == "__init__"} - {"onward"}
 

@@ -239,6 +239,7 @@ def test_what_would_be_another_task_without_is_refused(tmp_path: Path, files: di
 
 
 _TOLD: list[tuple[dict[str, Any], str]] = [
+    (toml("environment", "storage_mb = 10240"), "environment.storage_mb: kept, and limits nothing"),
     (toml("agent", 'user = "root"'), "agent.user: everything in a sandbox is done by one user"),
     (toml("verifier", 'user = "root"'), "verifier.user: everything in a sandbox"),
     (toml("verifier", "hardening = {cleanup_conftests = false}"), "verifier.hardening: the places of tests"),

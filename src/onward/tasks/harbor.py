@@ -121,6 +121,8 @@ def _environment(given: Section, found: Settings) -> str:
     found.cpus = given.number("cpus")
     found.memory = _megabytes(given, "memory_mb", "memory")
     found.storage = _megabytes(given, "storage_mb", "storage")
+    if found.storage is not None:
+        given.told("storage_mb", "kept, and limits nothing: `disk` of an experiment's sandbox does")
     found.build_seconds = given.number("build_timeout_sec") or found.build_seconds
     found.setup = _setup(given)
     given.refuse("there are no accelerators in a sandbox", "gpus", "gpu_types", "tpu")
