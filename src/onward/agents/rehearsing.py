@@ -72,22 +72,25 @@ async def _play(
     """The requests of one episode, and the digest of what it left."""
     episode = Episode(adapter.name, "scripted/model", "Write the notes, then out.json.", options)
     # Its ids are always the same: on a resume the agent is given the recorded ones.
-    async with ProviderServer(Script(EQUAL_EPISODE, ids="call")) as server, Door({}) as door:
+    async with ProviderServer(Script(EQUAL_EPISODE, ids="call")) as server:
         provider = server.providers()[_MODELS[adapter.protocols[0]]]
 
         @asynccontextmanager
         async def reach(model: str) -> AsyncIterator[tuple[Provider, str]]:
             yield provider, "model"
 
+        door = Door({})
         with tempfile.TemporaryDirectory(prefix="onward-") as folder:
             socket = Path(folder) / "gateway.sock"
             await door.open(str(socket))
-            stage = Stage(door, reach, cache, place, socket, "rehearsal", say)
-
-            trial = _context()
-            step = trial.child("generate")
-            perform = partial(stage.perform, step, episode)
-            value = await trial.run(step, Fingerprint.of(agent=adapter.name), perform, timed=True, whole=False)
+            try:
+                stage = Stage(door, reach, cache, place, socket, "rehearsal", say)
+                trial = _context()
+                step = trial.child("generate")
+                perform = partial(stage.perform, step, episode)
+                value = await trial.run(step, Fingerprint.of(agent=adapter.name), perform, timed=True, whole=False)
+            finally:
+                await door.close()
         return [(request.protocol, request.body) for request in server.requests], str(value["workspace"])
 
 
