@@ -164,6 +164,14 @@ def test_side_calls_are_lanes_of_their_own(tmp_path: Path) -> None:
     assert "2 exchanges in 2 conversations beside the main one, up to 2 of them at a time" in said(found, "side calls")
 
 
+def test_a_conversation_is_one_lane_though_the_agent_says_another_time(tmp_path: Path) -> None:
+    rows = openhands()
+    for n, one in enumerate(rows):
+        one["request"]["body"]["messages"][0] = {"role": "system", "content": f"It is 2026-07-26T21:0{n}:17.123456."}
+    found = read(folder(tmp_path, rows, config={"agent": "openhands"}))
+    assert [one.lane for one in found.exchanges] == [0, 0, 0]
+
+
 def test_a_side_calls_answer_in_a_tools_result_was_used(tmp_path: Path) -> None:
     episode = Episode()
     long = "The web says that the answer is to be found in many a place, and above all in this one sentence here."

@@ -6,6 +6,7 @@ belongs to, which attempt it is, or whether its answer was ever read: content an
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -37,6 +38,8 @@ SERVED: frozenset[Standing] = frozenset({"consumed", "last", "unseen", "error"})
 _LATEST = 4
 """Turns of a request that are looked at: the last is the answer before it, those before were the last once, unless
 lines between them are lost."""
+_DATE = re.compile(r"\d{4}-\d\d-\d\d(?:[T ]\d\d:\d\d[\d:.]*)?")
+"""Agents tell the model what time it is, and one that went on says another."""
 _TOLD = 80
 """Characters of an answer by which it is found again in a tool's result."""
 
@@ -118,7 +121,8 @@ def _opening(row: Row) -> str:
     messages = form.messages(row.request)
     runs = form.runs(messages)
     first = messages[: runs[0][0]] if runs else messages
-    return digest_of([row.protocol, _names(form.tools(row.request)), [[form.role(one), _words(one)] for one in first]])
+    said = [[form.role(one), _DATE.sub("DATE", _words(one))] for one in first]
+    return digest_of([row.protocol, _names(form.tools(row.request)), said])
 
 
 def _lanes(ordered: Sequence[Row]) -> list[int]:
