@@ -44,6 +44,8 @@ _SAMPLE = 20
 """Owed requests that are made up to see what they cost at most."""
 _RECENT = 2000
 """Entries of which calls' times are taken."""
+_TOLD = 10
+"""Remarks on tasks that are named."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,14 +130,23 @@ async def _of_run(spec: Spec, folder: Path, settings: Settings) -> Forecast:
     place = containing or (None if flags.new else exact)
     if place is None:
         id_ = run_id(made.identity, replicate + (flags.new and exact is not None), None)
-        return await _fresh(made, settings, folder_name(spec.name, id_))
+        return _telling(await _fresh(made, settings, folder_name(spec.name, id_)), made)
     run = open_run(place)
     try:
         if flags.if_exists == "error":
             raise OnwardError(f"the run of exactly this spec exists: {run.name} (--if-exists error)")
-        return await _standing(_case_of(run, made, settings, extends=containing is None or flags.limit is not None))
+        case = _case_of(run, made, settings, extends=containing is None or flags.limit is not None)
+        return _telling(await _standing(case), made)
     finally:
         run.close()
+
+
+def _telling(found: Forecast, made: Wanted) -> Forecast:
+    """With what its tasks ask for and nobody does, and how many of them do."""
+    counts = Counter(said for task in made.plan.task_ids() for said in made.told.get(task, ()))
+    told = [f"{count:,} of {made.count:,} tasks: {said}" for said, count in counts.most_common(_TOLD)]
+    rest = [f"and {len(counts) - _TOLD:,} more: onward tasks check"] if len(counts) > _TOLD else []
+    return replace(found, notes=(*found.notes, *told, *rest))
 
 
 @dataclass(slots=True)

@@ -110,7 +110,10 @@ def read_wanted(assembled: Assembled, folder: Path, settings: Settings, source: 
     found = source or open_source(spec.tasks, folder, token=settings.keys.get("HF_TOKEN"))
     selection = Selection.of(spec.select)
     chosen = selection.choose(found.tasks())
-    return lineage.wanted(assembled, found.identity, selection.to_json(), chosen, None if selection.random else limit)
+    most = None if selection.random else limit
+    made = lineage.wanted(assembled, found.identity, selection.to_json(), chosen, most)
+    made.told = getattr(found, "told", {})
+    return made
 
 
 def _extending(made: Wanted, then: Any, watch: Watch) -> Any:

@@ -10,7 +10,7 @@ import json
 import os
 import shutil
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import chain, islice
 from pathlib import Path
 from typing import Any
@@ -48,6 +48,8 @@ class Wanted:
     chunks: list[Chunk]
     blobs: dict[bytes, bytes]
     files: dict[str, str]
+    told: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    """{task: what it asks for and nobody does}, where its source knows."""
 
     @property
     def identity(self) -> dict[str, Any]:

@@ -132,3 +132,13 @@ def test_the_wheel_has_our_own_in_it(tmp_path: Path) -> None:
     for path in EXAMPLES.rglob("*"):
         if path.is_file() and "__pycache__" not in path.parts:
             assert f"onward/tasks/examples/{path.relative_to(EXAMPLES).as_posix()}" in names
+
+
+def test_a_plan_tells_what_its_tasks_ask_for_and_nobody_does(shell: Shell) -> None:
+    for name in ("a", "b"):
+        stated = TOML.replace("[agent]\n", '[agent]\nuser = "root"\n' + ("colour = 1\n" if name == "b" else ""))
+        laid(shell.folder / "tasks" / name, {**HARBOR, "task.toml": stated})
+    done = shell("run", "tasks", "--agent", "oracle", "--plan")
+    assert done.code == 0
+    assert "  2 of 2 tasks: task.toml: agent.user: everything in a sandbox is done by one user" in done.lines
+    assert "  1 of 2 tasks: task.toml: agent.colour: unknown field" in done.lines
