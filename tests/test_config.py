@@ -157,3 +157,14 @@ def test_a_dotenv_that_is_not_text_is_refused(tmp_path: Path) -> None:
 def test_flags_are_one_frozen_value() -> None:
     found = settings(environment={}, flags=Flags(limit=3)).having(resume=True)
     assert (found.flags.limit, found.flags.resume) == (3, True)
+
+
+@pytest.mark.parametrize(
+    ("environment", "place"),
+    [({"ONWARD_CACHE": "/c"}, "/c"), ({"XDG_CACHE_HOME": "/x"}, "/x/onward"),
+     ({"ONWARD_CACHE": "/c", "XDG_CACHE_HOME": "/x"}, "/c"), ({}, str(Path.home() / ".cache" / "onward"))],
+)  # fmt: skip
+def test_agents_are_installed_where_the_environment_says(
+    environment: dict[str, str], place: str, tmp_path: Path
+) -> None:
+    assert settings(environment=environment, folder=tmp_path).cache == Path(place)

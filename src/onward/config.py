@@ -82,15 +82,19 @@ def settings(
     urls = {name: known[variable] for name, variable in _BASE_URLS.items() if known.get(variable)}
     where = store or Path(known.get("ONWARD_STORE") or "runs")
     log = known.get("ONWARD_LOCAL_LOG")
-    return Settings(where, keys, urls, dict(prices or {}), flags or Flags(), Path(log) if log else None, _cache(known))
+    return Settings(
+        where, keys, urls, dict(prices or {}), flags or Flags(), Path(log) if log else None, _cache(known, where)
+    )
 
 
-def _cache(known: Mapping[str, str]) -> Path:
-    stated = known.get("ONWARD_CACHE")
-    if stated:
-        return Path(stated).expanduser().absolute()
-    shared = known.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(shared).absolute() / "onward"
+def _cache(known: Mapping[str, str], store: Path) -> Path:
+    if known.get("ONWARD_CACHE"):
+        return Path(known["ONWARD_CACHE"]).absolute()
+    try:
+        shared = Path(known.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    except RuntimeError:  # a user without a home, as in some containers
+        shared = store / ".cache"
+    return shared.absolute() / "onward"
 
 
 def for_child(variables: Mapping[str, str], secrets: Collection[str]) -> dict[str, str]:

@@ -149,6 +149,35 @@ def test_a_machine_without_npm_or_node_is_told_how_to_get_them(tmp_path: Path, m
         node()
 
 
+def test_an_agent_whose_node_has_gone_is_not_found_and_says_what_is_missing(
+    npm: Programs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Tool(Packaged):
+        name, summary, protocols, version = "tool", "", ("chat",), "1.0.0"
+        package = Npm("@some/tool", ("node_modules/@some/tool/tool",), node=20)
+
+        def started(self, installed: Installed, go: Go) -> Launch:
+            raise NotImplementedError
+
+    npm("")
+    real, program = tmp_path / "elsewhere" / "node", tmp_path / "bin" / "node"
+    real.parent.mkdir()
+    real.write_text(f"#!/bin/sh\nprintf '{real}\\n20.1.0\\n'\n")
+    real.chmod(0o755)
+    program.write_text(f'#!/bin/sh\nexec {real} "$@"\n')  # a version manager's stand-in
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{program.parent}:/bin")
+    installed = Tool().install(tmp_path / "cache", {}, print)
+    assert installed.command[0] == str(real) and real in [bind.source for bind in installed.binds]
+    monkeypatch.setenv("PATH", "/nowhere")
+    assert Tool().find(tmp_path / "cache", {}) is None
+    with pytest.raises(UsageError, match="Node 20 or later is needed, and there is none here"):
+        Tool().install(tmp_path / "cache", {}, print)
+    real.write_text(f"#!/bin/sh\nprintf '{real}\\n16.0.0\\n'\n")
+    monkeypatch.setenv("PATH", f"{program.parent}:/bin")
+    assert "this one is 16.0.0" in Tool().lacking()
+
+
 def test_a_machine_without_the_right_python_is_told_how_to_get_it() -> None:
     with pytest.raises(UsageError, match=r"tool needs Python 3\.99.*apt-get install python3\.99-venv"):
         interpreter(("3.99",), "tool")

@@ -140,14 +140,16 @@ class Node:
 
 
 def node(least: int = 18) -> Node:
-    """Raises UsageError where there is none that is new enough."""
+    """Raises UsageError where there is none that is new enough. It says itself where it is: version managers put a
+    stand-in on the PATH."""
     program = shutil.which("node")
-    said = _run([program, "--version"], "node --version", Path("/")).strip() if program else ""
+    asked = [program, "-p", "process.execPath + '\\n' + process.versions.node"] if program else []
+    path, _, said = _run(asked, "node", Path("/")).strip().partition("\n") if program else ("", "", "")
     version = tuple(int(number) for number in re.findall(r"\d+", said))
-    if not program or version[:1] < (least,):
+    if version[:1] < (least,):
         has = f"this one is {said}" if said else "there is none here"
         raise UsageError(f"Node {least} or later is needed, and {has}: apt-get install nodejs npm")
-    return Node(Path(program).resolve(), version)
+    return Node(Path(path).resolve(), version)
 
 
 @dataclass(frozen=True, slots=True)

@@ -27,9 +27,12 @@ class Packaged(Agent):
     package: Package
 
     def find(self, cache: Path, options: Mapping[str, Any]) -> Installed | None:
-        """What the cache holds of the version that is meant."""
+        """What the cache holds of the version that is meant, if all is there that it runs on."""
         there = found(cache, self.name, self.wanted(options))
-        return self._installed(*there) if there else None
+        try:
+            return self._installed(*there) if there else None
+        except UsageError:  # `install` says what is missing
+            return None
 
     def install(self, cache: Path, options: Mapping[str, Any], say: Said) -> Installed:
         """Once per version."""
