@@ -1,12 +1,13 @@
-"""How much the journal grows by an episode through the gateway: a 40 KB preamble, messages of 2 KB of random words.
+"""How much the journal grows by an episode through the gateway: a 40 KB preamble, messages and answers of 2 KB.
 
-    python bench/gateway_size.py [TURNS]        60 turns
+    python bench/gateway_size.py [TURNS] [words|code]        60 turns
 
-Every turn asks with the whole history before it, over HTTP, and a provider answers 2 KB; every other turn is streamed.
-The sizes of the database and of its log are taken after each turn, and all the while it is under way. The last line is
-JSON: `raw` bytes of all requests, `database` bytes when all is over and the log is emptied, `ratio` of the two; `most`
-the worst moment of `excess`: database and log together, over the raw bytes so far, from the tenth turn on (before that
-the preamble is most of what was asked); `ratio_live` the largest size at any moment over all raw bytes.
+They are random words, which hardly shrink, or pieces of Python's own library, as a coding agent reads and writes them.
+
+Every turn asks with the whole history before it, over HTTP; every other answer is streamed. The sizes of the database
+and of its log are taken after each turn, and all the while it is under way. The last line is JSON: `raw` bytes of all
+requests, `database` bytes when all is over and the log is emptied, `ratio` of the two; `most` bytes of database and log
+together at any moment, `ratio_live`.
 """
 
 from __future__ import annotations
@@ -26,7 +27,19 @@ PREAMBLE = 40 * 1024
 PATH = "/v1/chat/completions"
 
 
-async def episode(folder: Path, turns: int) -> dict[str, float]:
+class Code:
+    """Real text: the sources of Python's library, one after the other, none of them twice."""
+
+    def __init__(self, seed: int) -> None:
+        files = sorted(Path(asyncio.__file__).parent.parent.glob("[a-z]*.py"))[seed::3]
+        self._text, self._at = "".join(file.read_text(errors="replace") for file in files), 0
+
+    def __call__(self, length: int = MESSAGE) -> str:
+        self._at += length
+        return self._text[self._at - length : self._at]
+
+
+async def episode(folder: Path, turns: int, texts: type[Words | Code]) -> dict[str, float]:
     """One trial's episode, and the figures."""
     from onward import lease
     from onward.clock import SystemClock
@@ -40,7 +53,7 @@ async def episode(folder: Path, turns: int) -> dict[str, float]:
     from onward.plan import Voids
     from onward.testing import ProviderServer
 
-    asked, answered = Words(1), Words(2)
+    asked, answered = texts(1), texts(2)
     journal, clock = SqliteJournal(folder, create=True), SystemClock()
     lease.claim(journal, clock)
     world = World(Recorder(journal, clock, Limits(Bounds(), clock)), None, lambda _: b"")  # type: ignore[arg-type]
@@ -94,7 +107,8 @@ def text_of(said: bytes, stream: bool) -> str:
 def main() -> None:
     """Measure and report."""
     with tempfile.TemporaryDirectory(prefix="bench-onward-") as name:
-        found = asyncio.run(episode(Path(name, "run"), int(sys.argv[1]) if len(sys.argv) > 1 else 60))
+        turns, texts = int(sys.argv[1]) if len(sys.argv) > 1 else 60, Code if "code" in sys.argv else Words
+        found = asyncio.run(episode(Path(name, "run"), turns, texts))
     print(json.dumps(found))
 
 

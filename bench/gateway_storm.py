@@ -127,7 +127,7 @@ class Lane:
         while True:
             door = json.loads((self.folder / "gateway.json").read_text())
             if door["life"] != self.door["life"]:
-                self.door, step, retry = door, 0, 0
+                step, retry = 0, retry and 1  # a program begun again does not know what it has asked this gateway
             self.door = door
             if step == self.steps:
                 return

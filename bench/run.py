@@ -218,8 +218,7 @@ BENCHES = (
         "`p50_64`, `p99_64`: milliseconds at 64 lanes against an upstream that answers in 100 ms (`_16`: at 16 lanes; "
         "`requests_s_64`: what came through, 640 at most); `requests_s`: 16 lanes against one that answers at once, "
         "and `cpu_ms` of the proxy's process for each; `p50_1`, `first_byte_ms`: one lane. Every exchange of Onward's "
-        "waits for two durable commits, one of them before the first byte; `commit_ms` is what one alone takes here. "
-        "The bare proxy (aiohttp's server and client) records nothing.",
+        "waits for two durable commits, one of them before the first byte; `commit_ms` is what one alone takes here.",
         (
             Side("direct", "own", "bench/gateway.py direct 2000", 3),
             Side("bare proxy", "own", "bench/gateway.py bare 2000", 3),
@@ -263,11 +262,12 @@ BENCHES = (
     Bench(
         "gateway-size",
         "An episode through the gateway, on disk",
-        "60 turns, 40 KB of preamble, messages and answers of 2 KB of random words, half of them streamed; as above.",
-        (Side("Onward", "own", "bench/gateway_size.py 60"),),
-        (
-            Asked("database over raw bytes (asked: 0.02)", "ratio", "Onward", at_most=0.02),
-            Asked("database and WAL at the worst moment (asked: 0.03)", "ratio_live", "Onward", at_most=0.03),
+        "60 turns, 40 KB of preamble, messages and answers of 2 KB, half of them streamed: random words, or code.",
+        (Side("words", "own", "bench/gateway_size.py 60 words"), Side("code", "own", "bench/gateway_size.py 60 code")),
+        tuple(
+            Asked(f"{text}: {what} over raw bytes (asked: {most})", figure, text, at_most=most)
+            for text in ("words", "code")
+            for what, figure, most in (("database", "ratio", 0.02), ("with WAL, at worst", "ratio_live", 0.03))
         ),
     ),
     Bench(

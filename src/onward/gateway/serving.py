@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from functools import cache
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
@@ -47,10 +48,11 @@ def before(
     stated = {asked: name for name, asked in live.items()}
     recorder, history = context.world.recorder, context.history
     mine = f"{context.key}/{PREFIX}"
+    fetch = cache(recorder.journal.blob)  # requests repeat their history: each message is read once for all of them
     intents: dict[str, Entry] = {}
     for seq, row in history.rows:
         if row.kind == "intent" and row.key.startswith(mine) and row.tokens is not None:
-            intents.setdefault(row.key, unpack(row, recorder.journal.blob, seq=seq))
+            intents.setdefault(row.key, unpack(row, fetch, seq=seq))
     rules = allowing(rules, (intent.data for intent in intents.values()))
     recorded, ends = Recorded(), 0
     for key, intent in intents.items():
@@ -60,7 +62,7 @@ def before(
         if kept is None or kept.row.outcome != "ok":
             recorded.add(Exchange(key, request, complete=False))
             continue
-        value = unpack(kept.row, recorder.journal.blob, seq=kept.seq).value
+        value = unpack(kept.row, fetch, seq=kept.seq).value
         ends = max(ends, *value.get("order", (0,)))
         recorded.add(exchange_of(key, request, value, exact_only=exact_only))
     return Before(recorded, ends, rules)
