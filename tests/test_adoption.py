@@ -12,13 +12,15 @@ import pytest
 from tests.benchflow import Episode, completion, folder, openhands, refused, row
 from tests.gateway.street import PATHS, Street, shown, street
 
-from onward import views
+from onward import launch, views
 from onward.adoption import adopt
+from onward.config import settings
 from onward.errors import UsageError
 from onward.formats.benchflow import read
 from onward.gateway.normalisers import rules_for
 from onward.journal import SqliteJournal
 from onward.keys import Key
+from onward.progress import Quiet
 from onward.runs import open_run
 from onward.tasks import Task
 from onward.testing import ProviderServer
@@ -146,6 +148,15 @@ def test_the_true_task_stands_in_where_it_is_given(tmp_path: Path) -> None:
 def test_a_folder_without_exchange_and_result_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="neither an exchange nor a result"):
         made(tmp_path, b"", without=["result.json"])
+
+
+def test_a_complete_import_is_complete_whatever_agent_is_installed_here(tmp_path: Path) -> None:
+    found = made(tmp_path, Episode().rows, result={"error": None, "error_category": None})
+    known = settings(store=tmp_path / "runs", environment={}, folder=tmp_path)
+    before = open_run(found.folder).journal.head().seq
+    ending = launch.resume(found.run, known, Quiet())
+    assert (ending.code, ending.run) == (0, found.run)
+    assert open_run(found.folder).journal.head().seq == before
 
 
 # ---------------------------------------------------------------- served again, over real sockets

@@ -14,12 +14,12 @@ from pathlib import Path
 from typing import Any
 
 from onward import launch, views
-from onward.adoption import adopt, agent_of
+from onward.adoption import adopt
 from onward.choice import derive
 from onward.config import Settings
 from onward.drive import Ending
 from onward.errors import Drifted, NotThere, UsageError
-from onward.experiment import Assembled
+from onward.experiment import Assembled, Spec
 from onward.formats.benchflow import Recording, read
 from onward.keys import Key
 from onward.progress import Watch
@@ -124,8 +124,9 @@ def carry_on(address: str, settings: Settings, watch: Watch, terms: Terms) -> Co
     parent, within = _opened(address, settings)
     try:
         chosen = _chosen(parent, within, terms, watch, alone=recording is not None)
-        assembled = launch.stored(parent)
-        mismatches += _other_agent(parent, assembled, recording, watch)
+        spec = Spec.model_validate(parent.config["spec"])
+        assembled = launch.stored(parent, launch.identified(spec))
+        mismatches += _other_agent(parent, assembled, watch)
         if mismatches and not terms.accept_mismatch:
             raise Drifted(
                 f"{'; '.join(mismatches)}: what is served would not be what happened. --accept-mismatch goes on all "
@@ -179,11 +180,12 @@ def _chosen(parent: Run, within: set[str] | None, terms: Terms, watch: Watch, *,
 # ---------------------------------------------------------------- is it the same?
 
 
-def _other_agent(parent: Run, assembled: Assembled, recording: Recording | None, watch: Watch) -> list[str]:
+def _other_agent(parent: Run, assembled: Assembled, watch: Watch) -> list[str]:
     """What of the solvers is no longer what was recorded."""
-    if recording is not None:
-        version = next((solver.found.get("version", "") for solver in assembled.spec.solvers), "")
-        watch.say(f"the recording does not say which {agent_of(recording)} it was made with: {version} goes on with it")
+    if launch.is_adopted(parent):
+        solver = assembled.spec.solvers[0]
+        version = solver.found.get("version", "")
+        watch.say(f"the recording does not say which {solver.agent} it was made with: {version} goes on with it")
         return []
     return [f"{what} changed since {parent.name} was made" for what in launch.drift_of(parent, assembled)]
 

@@ -206,10 +206,16 @@ def stored(run: Run, spec: Spec | None = None) -> Assembled:
     """
     config = run.config
     folder = Path(config.get("folder", "."))
-    found = assemble(identified(spec or Spec.model_validate(config["spec"])), folder, config)
+    written = spec or Spec.model_validate(config["spec"])
+    found = assemble(written if is_adopted(run) else identified(written), folder, config)
     for command in (solver.elsewhere for solver in found.solvers if solver.elsewhere):
         raise UsageError(f"{run.name} is a wrapped program, which goes on by its own command. In {folder}: {command}")
     return found
+
+
+def is_adopted(run: Run) -> bool:
+    """Whether it is somebody else's recording itself, of which nobody can say what agent and image it was made with."""
+    return "recording" in run.facts and not run.facts["run"]["parents"]
 
 
 def drift_of(run: Run, assembled: Assembled) -> list[str]:
