@@ -305,7 +305,7 @@ def trial_context(world: World, key: Key, history: History, bounds: Mapping[str,
     seconds, tokens = bounds.get("time"), bounds.get("tokens")
     meter = None
     if seconds is not None or tokens is not None:
-        used = history.settled_tokens() if tokens is not None else 0
-        before = history.active(own=bool(bounds.get("fresh")))
-        meter = Meter(world.recorder.clock, seconds, before, tokens, used)
+        own = bool(bounds.get("fresh"))
+        used = history.settled_tokens(own=own) if tokens is not None else 0
+        meter = Meter(world.recorder.clock, seconds, history.active(own=own), tokens, used, own=own)
     return Context(key, world, history, meter)

@@ -62,11 +62,19 @@ class History:
         start = f"{key}/"
         return (stored for name, stored in self._results.items() if name.startswith(start))
 
-    def settled_tokens(self) -> int:
-        """Tokens of the calls below samples that are settled: their bodies do not run again to count them."""
+    def is_elsewhere(self, key: str) -> bool:
+        """Whether the newest result of this key was taken over from another run."""
+        kept = self._results.get(key)
+        return kept is not None and _taken_over(kept.row)
+
+    def settled_tokens(self, *, own: bool = False) -> int:
+        """Tokens of the calls below samples that are settled: their bodies do not run again to count them. `own`:
+        those of this run."""
         found = 0
         for _, row in self.rows:
             names = row.key.split("/", 5)
+            if own and _taken_over(row):
+                continue
             if row.outcome == "ok" and row.tokens and len(names) == 6 and names[3] == "generate":
                 sample = self._results.get("/".join(names[:5]))
                 found += row.tokens if sample is not None and sample.row.outcome != "error" else 0
@@ -77,6 +85,10 @@ class History:
         this run; what it took over from another is left out."""
         found = 0.0
         for stored in self.rows:
-            if '"active":' in stored.row.body and not (own and '"origin":' in stored.row.body):
+            if '"active":' in stored.row.body and not (own and _taken_over(stored.row)):
                 found = max(found, float(json.loads(stored.row.body).get("active", 0.0)))
         return found
+
+
+def _taken_over(row: Row) -> bool:
+    return '"origin":' in row.body

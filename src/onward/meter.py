@@ -24,9 +24,12 @@ class Meter:
     """
 
     def __init__(
-        self, clock: Clock, limit: float | None, before: float = 0.0, tokens: int | None = None, used_tokens: int = 0
-    ) -> None:
+        self, clock: Clock, limit: float | None, before: float = 0.0, tokens: int | None = None, used_tokens: int = 0,
+        *, own: bool = False,
+    ) -> None:  # fmt: skip
         self.clock, self.limit, self.tokens, self.used_tokens = clock, limit, tokens, used_tokens
+        self.own = own
+        """Only what this run used is charged: what it took over was charged where it was paid."""
         self._active, self._noted, self._at = before, before, 0.0
         self._running = self._waiting = self._sending = 0
         self._held = 0

@@ -172,7 +172,9 @@ class Guest:
         except (Malformed, Reported) as error:
             raise UsageError(f"the record of {key} cannot be rendered: {error}") from None
         flight.end(head, [body], answered=True)
-        self._spend(value.get("usage") or {})
+        meter = self.context.meter
+        if meter is not None and not (meter.own and self.context.history.is_elsewhere(key)):
+            self._spend(value.get("usage") or {})
         return flight
 
     async def _missed(self, request: Request, found: Match) -> None:
