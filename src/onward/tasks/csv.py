@@ -2,37 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from dataclasses import replace
-from pathlib import Path
+from collections.abc import Iterator
 from typing import Any
 
 from onward.errors import UsageError
-from onward.tasks.source import Columns, UniqueIds, lines, row_to_task
-from onward.tasks.task import Task
+from onward.tasks.source import FileSource, lines
 
 __all__ = ["CsvSource"]
 
 
-class CsvSource:
+class CsvSource(FileSource):
     """A CSV file (RFC 4180; quoted fields may span lines), or with `.tsv` one that is split at tabs."""
 
-    def __init__(self, path: Path, columns: Columns | None = None, *, asked: str | None = None) -> None:
-        self.path, self.columns = path, columns or Columns()
-        self._asked = asked or str(path)
+    kind = "csv"
+    empty = "there is no row below its header"
 
-    @property
-    def name(self) -> str:
-        """The file's stem."""
-        return self.path.stem
-
-    @property
-    def identity(self) -> Mapping[str, Any]:
-        """Path as asked for, and columns."""
-        return {"source": "csv", "path": self._asked, "columns": self.columns.to_json()}
-
-    def rows(self) -> Iterator[tuple[int, dict[str, str]]]:
+    def rows(self) -> Iterator[tuple[int, dict[str, Any]]]:
         """(line on which it ends, fields by name) of each row. Raises UsageError with file:line."""
+        target = self.columns.target or "target"
+        for number, cells in self._rows():
+            if cells.get(target) == "":
+                cells[target] = None
+            yield number, cells
+
+    def _rows(self) -> Iterator[tuple[int, dict[str, Any]]]:
         import csv
 
         csv.field_size_limit(2**31 - 1)
@@ -52,22 +45,6 @@ class CsvSource:
                     yield reader.line_num, dict(zip(header, row, strict=True))
         except csv.Error as error:
             raise UsageError(f"{self.path}:{reader.line_num}: not CSV: {error}") from None
-
-    def tasks(self) -> Iterator[Task]:
-        """See `Source.tasks`."""
-        unique, none = UniqueIds(self.columns.duplicates), True
-        target = self.columns.target or "target"
-        for number, row in self.rows():
-            where = f"{self.path}:{number}"
-            cells: dict[str, Any] = dict(row)
-            if cells.get(target) == "":
-                cells[target] = None
-            task = row_to_task(cells, self.columns, where, self.path.parent)
-            own = unique.admit(task.id, number, where)
-            yield task if own == task.id else replace(task, id=own)
-            none = False
-        if none:
-            raise UsageError(f"{self.path} holds no task: there is no row below its header")
 
 
 def _header(row: list[str], where: str) -> list[str]:

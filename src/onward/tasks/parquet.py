@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from onward.errors import UsageError
-from onward.tasks.source import Columns, UniqueIds, row_to_task, storable
+from onward.tasks.source import Columns, FileSource, UniqueIds, row_to_task, storable
 from onward.tasks.task import Task
 
 __all__ = ["ParquetSource", "json_value", "parquet_rows", "rows_to_tasks"]
@@ -61,22 +61,14 @@ def json_value(value: Any, where: str) -> Any:
     )
 
 
-class ParquetSource:
+class ParquetSource(FileSource):
     """A Parquet file. Only the columns that are used are converted, so one with images can be left out."""
 
-    def __init__(self, path: Path, columns: Columns | None = None, *, asked: str | None = None) -> None:
-        self.path, self.columns = path, columns or Columns()
-        self._asked = asked or str(path)
+    kind = "parquet"
 
-    @property
-    def name(self) -> str:
-        """The file's stem."""
-        return self.path.stem
-
-    @property
-    def identity(self) -> Mapping[str, Any]:
-        """Path as asked for, and columns."""
-        return {"source": "parquet", "path": self._asked, "columns": self.columns.to_json()}
+    def rows(self) -> Iterator[tuple[int, Any]]:
+        """(row number, its values)."""
+        return enumerate(parquet_rows(self.path), 1)
 
     def tasks(self) -> Iterator[Task]:
         """See `Source.tasks`."""

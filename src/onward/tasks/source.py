@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from hashlib import sha256
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
@@ -13,7 +14,17 @@ from onward.fingerprint import canonical, digest_of
 from onward.functions import did_you_mean
 from onward.tasks.task import Attachment, Task
 
-__all__ = ["Columns", "Source", "UniqueIds", "attachment", "generated", "lines", "row_to_task", "storable"]
+__all__ = [
+    "Columns",
+    "FileSource",
+    "Source",
+    "UniqueIds",
+    "attachment",
+    "generated",
+    "lines",
+    "row_to_task",
+    "storable",
+]
 
 
 @runtime_checkable
@@ -98,6 +109,45 @@ class UniqueIds:
         self._last[task] = count
         self._seen[f"{task}-{count}"] = place
         return f"{task}-{count}"
+
+
+class FileSource(ABC):
+    """A file with a task in each row. `asked` is the path as the experiment has it: that, not where it lies, is its
+    identity."""
+
+    kind: str
+    empty = "it is empty"
+    """What is said of a file without any row."""
+
+    def __init__(self, path: Path, columns: Columns | None = None, *, asked: str | None = None) -> None:
+        self.path, self.columns = path, columns or Columns()
+        self._asked = asked or str(path)
+
+    @property
+    def name(self) -> str:
+        """The file's stem."""
+        return self.path.stem
+
+    @property
+    def identity(self) -> Mapping[str, Any]:
+        """Path as asked for, and columns."""
+        return {"source": self.kind, "path": self._asked, "columns": self.columns.to_json()}
+
+    @abstractmethod
+    def rows(self) -> Iterator[tuple[int, Any]]:
+        """(line number, value) of each row. Raises UsageError with file:line."""
+
+    def tasks(self) -> Iterator[Task]:
+        """See `Source.tasks`."""
+        unique, empty = UniqueIds(self.columns.duplicates), True
+        for number, row in self.rows():
+            where = f"{self.path}:{number}"
+            task = row_to_task(row, self.columns, where, self.path.parent)
+            own = unique.admit(task.id, number, where)
+            yield task if own == task.id else replace(task, id=own)
+            empty = False
+        if empty:
+            raise UsageError(f"{self.path} holds no task: {self.empty}")
 
 
 def row_to_task(row: Any, columns: Columns, where: str, folder: Path | None = None) -> Task:
