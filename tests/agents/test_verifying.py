@@ -19,7 +19,7 @@ from onward.agents.verifying import Verdict, lay_out_solution, verify
 from onward.agents.workplace import FOLDERS
 from onward.episode import Episode, File, Folder
 from onward.errors import StepFailed, StepOwed
-from onward.sandbox import Place, Sandbox, Spec, open_sandbox
+from onward.sandbox import Place, Sandbox, SandboxFailed, Spec, open_sandbox
 from onward.sandbox.bubblewrap import reaches
 from onward.tasks.folders import look
 
@@ -242,3 +242,12 @@ async def test_a_task_without_a_solution_cannot_be_solved_by_the_oracle(room: Ro
     async with room.box(episode) as box:
         with pytest.raises(StepFailed, match="has no solution"):
             await lay_out_solution(box, replace(episode, folder=replace(episode.folder, solution="")), room.blob)
+
+
+@aio
+async def test_only_what_is_the_sandboxs_own_can_be_cleared(room: Room) -> None:
+    async with room.box(room.episode()) as box:
+        for path in ("/usr/lib", "/etc/new", "/proc"):
+            with pytest.raises(SandboxFailed, match="clear: "):
+                await box.clear(path)
+        assert (await box.run("ls /usr/lib | head -1")).out

@@ -10,7 +10,7 @@ import pytest
 from tests.sandbox.rig import CLIENT, PYTHON, Lab, aio, gateway, running, until
 
 from onward.errors import UsageError
-from onward.sandbox import Bind, SandboxFailed, available
+from onward.sandbox import Bind, Place, SandboxFailed, Spec, available, open_sandbox
 
 
 @aio
@@ -169,6 +169,17 @@ async def test_other_folders_of_its_own_are_empty_and_can_be_written(lab: Lab) -
     for path in ("logs", "/", "/a/../etc"):
         with pytest.raises(UsageError, match="give an absolute path"):
             await lab.sandbox(folders=[path]).start()
+
+
+@aio
+async def test_without_bubblewrap_no_other_folder_can_be_its_own(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("onward.sandbox.process.ways", lambda: ("", "bwrap is not installed"))
+    box = open_sandbox(Spec(kind="process", folders=["/logs"]), Place(place / "sandboxes", "test"))
+    with pytest.raises(
+        UsageError, match="/logs cannot be a sandbox's own on this machine but in a container: bwrap is"
+    ):
+        await box.start()
+    assert not list((place / "sandboxes").glob(box.id)) and not os.path.lexists("/logs")
 
 
 _WAYS = {

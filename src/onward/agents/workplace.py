@@ -79,7 +79,7 @@ def spec_of(episode: Episode, installed: Installed, socket: Path, context: Path 
         env={"LANG": "C.UTF-8", **environment.env, **stated.get("env", {})},
         home=_HOME,
         workdir=environment.workdir or ("" if contained else _WORK),
-        folders=() if contained else (*FOLDERS, *environment.folders),
+        folders=() if contained or episode.folder is None else (*FOLDERS, *environment.folders),
         binds=installed.binds,
         socket=socket,
         port=0 if network or kind == "process" else _PORT,

@@ -79,7 +79,8 @@ class Process(Supervised):
                        *self._host(), *await given(self), "--chdir", self.workdir, "--"]  # fmt: skip
             return grouped(self, command + runtime.start(f"{LIB}/python", LIB))
         if self.spec.folders:
-            raise UsageError(f"{', '.join(self.spec.folders)} cannot be folders of a sandbox's own here: {why}")
+            wanted = ", ".join(self.spec.folders)
+            raise UsageError(f"{wanted} cannot be a sandbox's own on this machine but in a container: {why}")
         self.home, self.workdir = str(self.folder.path / "home"), str(self.folder.path / "work")
         self.note(f"HOME, the working folder and /tmp have another path each time: {why}")
         inside = [sys.executable, "-I", "-S", "-c", _START.format(lib=str(self.folder.path / "lib"))]
