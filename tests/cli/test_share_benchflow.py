@@ -45,3 +45,24 @@ def test_what_cannot_be_written_so_is_refused_with_the_reason(shell: Shell) -> N
     assert "say -o DIR" in shell("export", "latest", "--format", "benchflow", "-o", "-").err
     missing = shell("export", "latest/nothing", "--format", "benchflow")
     assert missing.code == 1 and "has no task 'nothing'" in missing.err
+
+
+def test_folders_are_imported_each_as_a_run_and_one_that_cannot_be_read_holds_up_no_other(tmp_path: Path) -> None:
+    shell = Shell(tmp_path)
+    folder(tmp_path / "jobs" / "a__1", Episode().rows)
+    folder(tmp_path / "jobs" / "b__1", Episode(2).rows)
+    folder(tmp_path / "jobs" / "c__1", Episode(1).rows, config={"agent": ""}, result={"agent": ""})
+    done = shell("import", "jobs")
+    assert done.code == 0
+    assert [line.partition(": ")[2] for line in done.lines[:2]] == ["made, 3 exchanges", "made, 2 exchanges"]
+    assert "left out: jobs/c__1: " in done.lines[2] and "does not say which agent worked" in done.lines[2]
+    assert "already imported, nothing changed" in shell("import", "jobs/a__1").out
+    assert shell("show", done.lines[0].partition(":")[0]).code == 0
+
+
+def test_what_holds_no_run_folder_is_said_to_hold_none(tmp_path: Path) -> None:
+    shell = Shell(tmp_path)
+    shell.write("empty/notes.txt", "nothing")
+    done = shell("import", "empty")
+    assert done.code == 1 and "no run folder of BenchFlow's in empty" in done.err
+    assert "--spec FILE" in shell("import", "empty/notes.txt").err

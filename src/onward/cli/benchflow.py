@@ -1,4 +1,4 @@
-"""`export --format benchflow`: trials of agents as run folders of BenchFlow's."""
+"""Run folders of BenchFlow's: `export --format benchflow` writes them, `import FOLDER` makes runs of them."""
 
 from __future__ import annotations
 
@@ -9,15 +9,16 @@ from pathlib import Path
 
 import typer
 
-from onward import views
+from onward import adoption, views
 from onward.errors import NotThere, UsageError
 from onward.formats import files
-from onward.formats.benchflow import Exported, export, is_folder
+from onward.formats.benchflow import Exported, export, find_folders, is_folder, read
 from onward.keys import Key
 from onward.report import count
+from onward.report.plain import as_json
 from onward.runs import Run, open_run
 
-__all__ = ["export_folders"]
+__all__ = ["export_folders", "import_folders"]
 
 
 def export_folders(store: Path, address: str, output: Path | None, keys: Mapping[str, str], *, force: bool) -> None:
@@ -75,3 +76,35 @@ def _told(made: Exported) -> str:
         names = ", ".join(f"{name} in {count(number, 'text')}" for name, number in sorted(made.blotted.items()))
         words.append(f"blotted out: {names}")
     return "; ".join(words)
+
+
+# ---------------------------------------------------------------- in
+
+
+def import_folders(root: Path, store: Path, *, json: bool) -> None:
+    """Every run folder at or below a place, each a run of its own; one that cannot be read is named, and holds up no
+    other. Raises NotThere where there is none, UsageError where none can be read."""
+    made: list[adoption.Adopted] = []
+    refused: dict[str, str] = {}
+    for folder in find_folders(root):
+        try:
+            made.append(adoption.adopt(read(folder), store))
+        except UsageError as error:
+            refused[str(folder)] = str(error)
+    if not made and not refused:
+        raise NotThere(f"there is no run folder of BenchFlow's in {root}: none has a config.json beside a trajectory")
+    if not made:
+        raise UsageError("; ".join(refused.values()))
+    if json:
+        typer.echo(as_json({"runs": made, "refused": refused}))
+        return
+    for one in made:
+        typer.echo(f"{one.run}: {_came(one)}")
+    for place, why in refused.items():
+        typer.echo(f"left out: {place}: {why}")
+
+
+def _came(one: adoption.Adopted) -> str:
+    words = ["made" if one.created else "already imported, nothing changed", count(one.exchanges, "exchange")]
+    words += [f"{number} never served again ({what})" for what, number in sorted(one.left_out.items())]
+    return ", ".join(words)

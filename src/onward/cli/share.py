@@ -90,8 +90,10 @@ def _document(run: Run) -> Iterator[str]:
 
 
 def import_(
-    path: Annotated[Path, typer.Argument(metavar="FILE", show_default=False)],
-    spec: Annotated[Path, typer.Option("--spec", help="The experiment whose tasks these answer.", show_default=False)],
+    path: Annotated[Path, typer.Argument(metavar="FILE|FOLDER", show_default=False)],
+    spec: Annotated[
+        Path | None, typer.Option("--spec", help="The experiment whose tasks these answer.", show_default=False)
+    ] = None,
     solver: Annotated[
         list[str] | None,
         typer.Option(
@@ -114,7 +116,17 @@ def import_(
     store: Store = None,
     json: Json = False,
 ) -> None:
-    """Make answers from elsewhere a run's generate stage, so that scoring them costs nothing."""
+    """Make answers from elsewhere a run's generate stage, so that scoring them costs nothing.
+
+    FOLDER: run folders of BenchFlow's, each made a run with its exchanges; it takes none of the options but the last.
+    """
+    if path.is_dir():
+        from onward.cli.benchflow import import_folders
+
+        import_folders(path, settings(store=store).store, json=json)
+        return
+    if spec is None:
+        raise UsageError(f"{path} holds answers: --spec FILE says to which experiment's tasks")
     from onward import importing
 
     known = settings(store=store)
