@@ -16,9 +16,9 @@ import pytest
 from tests.tasks.laid import BENCHFLOW, HARBOR, TASK_MD, laid
 
 from onward.agents.verifying import Verdict, lay_out_solution, verify
-from onward.agents.workplace import FOLDERS
+from onward.agents.workplace import FOLDERS, write_out
 from onward.episode import Episode, File, Folder
-from onward.errors import StepFailed, StepOwed
+from onward.errors import StepFailed, StepOwed, UsageError
 from onward.sandbox import Place, Sandbox, SandboxFailed, Spec, open_sandbox
 from onward.sandbox.bubblewrap import reaches
 from onward.tasks.folders import look
@@ -251,3 +251,12 @@ async def test_only_what_is_the_sandboxs_own_can_be_cleared(room: Room) -> None:
             with pytest.raises(SandboxFailed, match="clear: "):
                 await box.clear(path)
         assert (await box.run("ls /usr/lib | head -1")).out
+
+
+def test_a_run_from_elsewhere_cannot_write_outside_of_its_own_folder(tmp_path: Path) -> None:
+    (tmp_path / "in").mkdir()
+    for path in ("tests/../../out", "tests//etc/out"):
+        episode = Episode("oracle", "", "", task="t", files=(File(path, "d"),))
+        with pytest.raises(UsageError, match="leads out"):
+            write_out(episode, lambda _: b"x", "tests/", tmp_path / "in")
+    assert list(tmp_path.rglob("*")) == [tmp_path / "in"]

@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NoReturn
 
+from onward.agents.workplace import write_out
 from onward.episode import Episode, Folder, Verifier
 from onward.errors import OnwardError, StepFailed, StepOwed
 from onward.fingerprint import canonical
@@ -95,21 +96,12 @@ async def lay_out_solution(sandbox: Sandbox, episode: Episode, blob: Blob) -> So
 async def _lay_out(sandbox: Sandbox, episode: Episode, blob: Blob, prefix: str, target: str) -> None:
     """Put the task's files below `prefix` at `target`, and nothing else that is there."""
     with tempfile.TemporaryDirectory(prefix="onward-files-") as folder:
-        place = Path(folder) / "files"
-        await asyncio.to_thread(_write_out, episode, blob, prefix, place)
+        place = Path(folder) / "files"  # the folder itself is for us alone, and its mode would come along
+        place.mkdir()
+        await asyncio.to_thread(write_out, episode, blob, prefix, place)
         for inside in [target, *filter(None, [_ELSEWHERE.get(target)])]:
             await sandbox.clear(inside)
             await sandbox.put(place, inside)
-
-
-def _write_out(episode: Episode, blob: Blob, prefix: str, place: Path) -> None:
-    place.mkdir()
-    for file in episode.files:
-        if file.path.startswith(prefix):
-            path = place / file.path.removeprefix(prefix)
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_bytes(blob(file.digest))
-            path.chmod(file.mode)
 
 
 # ---------------------------------------------------------------- the verdict

@@ -15,7 +15,7 @@ from onward.sandbox import KINDS, Engine, Sandbox, SandboxFailed, Spec
 from onward.sandbox.bubblewrap import reaches
 from onward.sandbox.images import engines
 
-__all__ = ["FOLDERS", "context_of", "kind_for", "spec_of", "workspace"]
+__all__ = ["FOLDERS", "context_of", "kind_for", "spec_of", "workspace", "write_out"]
 
 FOLDERS = ("/logs", "/tests", "/solution", "/verifier", "/oracle")
 """Where task folders' own programs expect to read and write, besides the working folder."""
@@ -100,24 +100,32 @@ def _bytes(stated: Any, megabytes: int | None) -> int | None:
 def context_of(episode: Episode, blob: Callable[[str], bytes], folder: Path) -> Path:
     """Write the build context of the task's Dockerfile into this folder; where the Dockerfile is."""
     assert episode.folder is not None
-    prefix = episode.folder.environment.prefix
-    for file in episode.files:
-        if file.path.startswith(prefix):
-            place = folder / file.path.removeprefix(prefix)
-            place.parent.mkdir(parents=True, exist_ok=True)
-            place.write_bytes(blob(file.digest))
-            place.chmod(file.mode)
+    write_out(episode, blob, episode.folder.environment.prefix, folder)
     return folder
 
 
+def write_out(episode: Episode, blob: Callable[[str], bytes], prefix: str, folder: Path) -> None:
+    """Write the task's files below `prefix` into a folder of the host. Raises UsageError for one that leads out of it:
+    a run may come from anywhere."""
+    for file in episode.files:
+        if file.path.startswith(prefix):
+            place = folder / file.path.removeprefix(prefix)
+            if ".." in place.parts or not place.is_relative_to(folder):
+                raise UsageError(f"the task {episode.task} has a file that leads out of its folder: {file.path}")
+            place.parent.mkdir(parents=True, exist_ok=True)
+            place.write_bytes(blob(file.digest))
+            place.chmod(file.mode & 0o777)
+
+
 async def workspace(sandbox: Sandbox, episode: Episode, blob: Callable[[str], bytes], kind: str) -> None:
-    """Put there what the agent works on. A container's image holds it already."""
+    """Put there what the agent works on. An image of the task's own holds it already."""
     if episode.folder is None:
         for file in episode.files:
             await put(sandbox, file.path, blob(file.digest), file.mode)
         return
     environment = episode.folder.environment
-    if kind != "container":
+    named = bool(episode.sandbox.get("image"))  # somebody's, which knows nothing of the task
+    if kind != "container" or named or not (environment.dockerfile or environment.image):
         files = {file.path: file for file in episode.files}
         for target, source in environment.files.items():
             await put(sandbox, target, blob(files[source].digest), files[source].mode)
