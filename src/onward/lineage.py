@@ -169,6 +169,7 @@ async def create(
         "run": {
             "id": id_, "name": spec.name, "replicate": replicate, "derivation": derivation,
             "parents": [takeover.parent.id for takeover in takeovers], "created": iso(clock.now()),
+            **({"changed": changed} if (changed := _changed(made, takeovers)) else {}),
         },
         "config": frozen(made.assembled), "identity": made.identity, "selection": dict(made.selection),
         "source": dict(made.source), "order": made.order, "total": made.total,
@@ -200,6 +201,18 @@ def _recording(parent: Run, blobs: dict[bytes, bytes]) -> dict[str, Any]:
         name = bytes.fromhex(held["content"])
         blobs[name] = parent.journal.blob(name)
     return {"recording": facts}
+
+
+def _changed(made: Wanted, takeovers: Sequence[Takeover]) -> list[str]:
+    """The solvers that are not what they were in a parent, or have other tasks: what they were told there answers
+    equal requests alone."""
+    found = set[str]()
+    for takeover in takeovers:
+        before = takeover.parent.facts
+        same = before["order"] == made.order
+        known = before["identity"]["solvers"]
+        found |= {name for name, parts in made.identity["solvers"].items() if not same or known.get(name) != parts}
+    return sorted(found)
 
 
 def _place_to_make(store: Path, id_: str, now: float) -> Path:

@@ -30,8 +30,6 @@ __all__ = ["MISSES", "agents_of", "bounds_of", "check_agents", "identified", "pl
 
 MISSES: Mapping[str, Any] = {"warn": "live", "strict": "strict", "fork": "fork"}
 """What `--on-divergence` says, as the gateway calls it."""
-_SAME = ("continue", "retry-errors")
-"""Verbs whose derived run has its parent's very agent: what was recorded may be served at every level."""
 
 
 def place_of(store: Path) -> Path:
@@ -97,8 +95,10 @@ def bounds_of(run: Run, task: Task, limits: Mapping[str, Any]) -> dict[str, Any]
 
 
 def _policy(run: Run, settings: Settings) -> Policy:
-    derivation = run.facts["run"].get("derivation") or {}
-    changed = bool(run.facts["run"].get("parents")) and derivation.get("verb") not in _SAME
+    facts = run.facts["run"]
+    derivation = facts.get("derivation") or {}
+    # Who continues has been told what is not the same, and has accepted it.
+    changed = frozenset() if derivation.get("verb") == "continue" else frozenset(facts.get("changed", ()))
     stated = settings.flags.on_divergence or derivation.get("on_divergence") or "warn"
     cut, live = bool(derivation.get("replay_only")), str(derivation.get("model") or "")
     return Policy(MISSES[stated], exact_only=changed, cut=cut, live=live)

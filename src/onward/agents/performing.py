@@ -48,8 +48,8 @@ class Policy:
     """How this invocation treats what is recorded."""
 
     miss: Miss = "live"
-    exact_only: bool = False
-    """What was taken over was recorded under another agent, image or task: only equal requests are served."""
+    exact_only: frozenset[str] = frozenset()
+    """Solvers that were something else when what was taken over was recorded: it answers equal requests alone."""
     cut: bool = False
     """Stop where the record ends: the work is judged as it stands there, and no model is asked."""
     live: str = ""
@@ -131,7 +131,8 @@ class _Play:
         spoken = {} if provider is None else {protocol: provider.speaking(protocol) for protocol in PROTOCOLS}
         token = door.admit(
             self.ctx, providers=spoken, rules=rules_for(self.adapter.name, self.installed.version),
-            miss="fail" if policy.cut else policy.miss, live=self._renamed, exact_only=policy.exact_only,
+            miss="fail" if policy.cut else policy.miss, live=self._renamed,
+            exact_only=self.ctx.key.names[0] in policy.exact_only,
         )  # fmt: skip
         guest, dismissed = door.guest(token), False
         with tempfile.TemporaryDirectory(prefix="onward-build-") as folder:
