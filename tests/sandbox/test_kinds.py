@@ -209,6 +209,15 @@ async def test_a_folder_is_cleared_whatever_was_made_of_it(lab: Lab, way: str) -
 
 
 @aio
+async def test_a_link_above_what_is_cleared_is_not_followed(lab: Lab) -> None:
+    async with lab.sandbox() as box:
+        await box.run("mkdir -p /tmp/kept/b; echo 1 > /tmp/kept/b/file; ln -s /tmp/kept a; mkdir d; chmod 000 d")
+        await box.clear("/work/a/b")
+        await box.clear("/work/d/e/f")
+        assert (await box.run("echo 2 > a/b/file && echo 2 > d/e/f/file && cat /tmp/kept/b/file")).out == "1\n"
+
+
+@aio
 async def test_stopping_twice_and_using_what_is_stopped(lab: Lab) -> None:
     box = lab.sandbox()
     await box.start()
