@@ -7,11 +7,10 @@ request holds text that no agent will send again, and an answer may hold code th
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
-__all__ = ["MARK", "Damage", "damages", "pattern_of"]
+__all__ = ["MARK", "Damage", "damages"]
 
 MARK = "***REDACTED***"
 _AROUND = 40
@@ -58,8 +57,3 @@ def _in_text(text: str, path: str) -> Iterator[Damage]:
         yield from damages(inner, path)
     else:
         yield Damage(path, text)
-
-
-def pattern_of(text: str) -> str:
-    """A regular expression for what a damaged text may have been: itself, with anything where a mark stands."""
-    return r"[\s\S]*?".join(re.escape(piece) for piece in text.split(MARK))

@@ -11,7 +11,7 @@ serve the match alone as those do:
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -41,6 +41,7 @@ _UNRECORDED: Mapping[str, tuple[str, ...]] = {
     ),
 }  # fmt: skip
 """Fields that a partial record lacks, or has only where the call was answered."""
+_ANYTHING = r"[\s\S]*"
 _SHOWN = 64
 """Characters of a text by which it is known quickly."""
 
@@ -68,10 +69,19 @@ def allowing(rules: Rules, intents: Iterable[Mapping[str, Any]]) -> Rules:
 def _masks(request: Mapping[str, Any], mark: str) -> Iterator[Rule]:
     for path, text in _marked(request, mark, ""):
         pieces = text.split(mark)
-        pattern = r"\A" + r"[\s\S]*?".join(map(re.escape, pieces)) + r"\Z"
         paths = (path, f"{path}[*].text") if path.endswith(".content") else (path,)  # agents write either
         longest = max(pieces, key=len)
-        yield Rule("replaced-text", "mask", paths, pattern, text.replace("\\", r"\\"), longest[:_SHOWN])
+        yield Rule(
+            "replaced-text", "mask", paths, _anything_between(pieces), text.replace("\\", r"\\"), longest[:_SHOWN]
+        )
+
+
+def _anything_between(pieces: Sequence[str]) -> str:
+    """A pattern for a text with these pieces in this order. Each is taken where it is first found and never looked for
+    again, which is as good, and takes no longer where a text does not match."""
+    first, *middle, last = map(re.escape, pieces)
+    between = "".join(f"(?>{_ANYTHING}?{piece})" for piece in middle)
+    return rf"\A{first}{between}{_ANYTHING}{last}\Z"
 
 
 def _marked(value: Any, mark: str, path: str) -> Iterator[tuple[str, str]]:
