@@ -58,11 +58,11 @@ class Shell:
         if server is not None:
             self.environment |= {"OPENAI_API_KEY": "sk-onward-testing", "OPENAI_BASE_URL": f"{server.url}/v1"}
 
-    def start(self, *words: str) -> subprocess.Popen[str]:
-        """A command under way."""
+    def start(self, *words: str, apart: bool = False) -> subprocess.Popen[str]:
+        """A command under way; `apart`: in a process group of its own."""
         return subprocess.Popen(
             [sys.executable, "-m", "onward", *words], cwd=self.folder, env=self.environment, text=True,
-            stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+            stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=apart,
         )  # fmt: skip
 
     def __call__(self, *words: str) -> Done:

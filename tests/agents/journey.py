@@ -1,0 +1,169 @@
+"""What tests of whole runs with agents share: one trial of an agent, killed and gone on with, and a provider that waits.
+
+The runs are real processes in groups of their own, killed by SIGKILL. The provider is in the test's process, so it
+outlives them, and knows what it was asked and what it billed.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from tests.agents.rig import CACHE, INSTRUCTION, ready
+from tests.cli.console import Done, Shell, ended, until
+
+from onward.ask import Answer
+from onward.gateway.normalisers import normalised, rules_for
+from onward.gateway.scripted import Request
+from onward.runs import open_run
+from onward.sandbox.marks import MARKER, folders
+from onward.staging import place_of
+from onward.testing import EQUAL_EPISODE, Fault, ProviderServer, Script
+
+KEY = "sk-onward-testing-77f0"
+"""The provider's key, which no sandbox sees."""
+MORE: Mapping[str, Mapping[str, Any]] = {
+    "aider": {"args": ["--auto-test", "--test-cmd", "false"]},  # a test that fails makes it ask four times
+}
+"""Options without which an agent has no episode of several calls."""
+
+
+class Waiting:
+    """A script that, after so many answers, keeps a request waiting for ever: whoever asked is killed meanwhile."""
+
+    def __init__(self, script: Script) -> None:
+        self.script = script
+        self.answers: int | None = None
+        """After how many; None: never."""
+        self.given = 0
+        self.reached = threading.Event()
+
+    def __call__(self, request: Request) -> Answer | Fault:
+        """What the script says, or nothing."""
+        if self.answers is not None and self.given >= self.answers:
+            self.reached.set()
+            return Fault("hang")
+        self.given += 1
+        return self.script(request)
+
+    def after(self, answers: int | None) -> None:
+        """From now on."""
+        self.answers = answers
+        self.reached.clear()
+
+
+class Journey:
+    """A run of one agent at one task."""
+
+    def __init__(
+        self, folder: Path, agent: str, script: Script | Sequence[str] = EQUAL_EPISODE, *, pace: float = 0.0,
+        **more: Any,
+    ) -> None:  # fmt: skip
+        """`more`: fields of the experiment; `solver` and `limits` are put over the usual ones."""
+        self.agent = agent
+        self.rules, self.protocol = rules_for(agent), "chat"
+        if agent != "command":
+            adapter, installed = ready(agent)
+            self.rules, self.protocol = rules_for(agent, installed.version), adapter.protocols[0]
+        self.waiting = Waiting(script if isinstance(script, Script) else Script(script, ids="call"))
+        self.server = ProviderServer(self.waiting, pace=pace)
+        self.shell = Shell(folder)
+        self.shell.environment |= {"ONWARD_CACHE": str(CACHE), "SCRIPTED_API_KEY": KEY}
+        self.more = more
+        self.started: list[subprocess.Popen[str]] = []
+
+    def __enter__(self) -> Journey:
+        self.server.__enter__()
+        solver = {"agent": self.agent, "model": "scripted/mock-1", "sandbox": "bubblewrap"}
+        if self.agent in MORE:
+            solver["options"] = dict(MORE[self.agent])
+        url = self.server.url + ("/v1" if self.protocol in ("chat", "responses") else "")
+        self.shell.write("tasks.jsonl", json.dumps({"id": "notes", "input": INSTRUCTION, "target": "done"}))
+        fields = {
+            "tasks": "tasks.jsonl", "score": "includes", **self.more,
+            "solver": {**solver, **self.more.get("solver", {})},
+            "limits": {"attempts": 1, **self.more.get("limits", {})},
+            "providers": {"scripted": {"base_url": url, "protocol": self.protocol, "key_name": "SCRIPTED_API_KEY"}},
+        }  # fmt: skip
+        self.shell.write("coder.yaml", json.dumps(fields))
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for process in self.started:
+            if process.poll() is None:
+                kill(process)
+        self.server.__exit__(*_)
+
+    def start(self, *words: str) -> subprocess.Popen[str]:
+        """A command under way, in a process group of its own; by default the run."""
+        process = self.shell.start(*(words or ("run", "coder.yaml")), apart=True)
+        self.started.append(process)
+        return process
+
+    def __call__(self, *words: str) -> Done:
+        """A command to its end; by default the run."""
+        return ended(self.start(*words))
+
+    def killed(self, answers: int, *words: str) -> None:
+        """The same, killed while the request after so many answers is under way. The sandbox dies with it."""
+        self.waiting.after(answers)
+        process = self.start(*words)
+        until(lambda: self.waiting.reached.is_set() or process.poll() is not None, f"the call after answer {answers}")
+        assert process.poll() is None, ended(process)
+        kill(process)
+        self.waiting.after(None)
+
+    @property
+    def billed(self) -> int:
+        """Calls that the provider answered."""
+        return len(self.server.calls)
+
+    @property
+    def asked(self) -> list[Mapping[str, Any]]:
+        """What it was asked, without what the agent says differently at each start."""
+        return [normalised(one.protocol, one.body, self.rules) for one in self.server.requests]
+
+    def results(self) -> list[tuple[str, Any]]:
+        """The results of the episode in the newest run, oldest first: (outcome, value or error) each."""
+        run = open_run(self.shell.run)
+        try:
+            found = [entry for entry in run.entries("", ("result",)) if entry.key.names[-2] == "generate"]
+            return [(str(entry.outcome), entry.data.get("value") or entry.data.get("error")) for entry in found]
+        finally:
+            run.close()
+
+    @property
+    def value(self) -> Mapping[str, Any]:
+        """What the episode came to."""
+        outcome, value = self.results()[-1]
+        assert outcome == "ok", (outcome, value)
+        return value  # type: ignore[no-any-return]
+
+    @property
+    def left(self) -> list[str]:
+        """Sandboxes that are there, and processes that live in any of the newest run's."""
+        mine = f"onward-{self.shell.run.name.rpartition('-')[2]}"
+        return [*folders(place_of(self.shell.store)), *(f"{pid} of {id}" for pid, id in marked() if mine in id)]
+
+
+def marked() -> Iterator[tuple[int, str]]:
+    """Processes that carry a sandbox's mark, with its id."""
+    sign = f"{MARKER}=".encode()
+    for pid in filter(str.isdigit, os.listdir("/proc")):
+        with suppress(OSError):
+            for one in Path(f"/proc/{pid}/environ").read_bytes().split(b"\0"):
+                if one.startswith(sign):
+                    yield int(pid), one[len(sign) :].decode()
+
+
+def kill(process: subprocess.Popen[str]) -> None:
+    """The whole group, at once."""
+    os.killpg(process.pid, signal.SIGKILL)
+    process.communicate()
