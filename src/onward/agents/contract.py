@@ -9,10 +9,12 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from onward.errors import UsageError, did_you_mean
-from onward.sandbox import Bind, Ran
+
+if TYPE_CHECKING:  # what opens sandboxes is read when one is to be opened
+    from onward.sandbox import Bind, Ran
 
 __all__ = ["Agent", "Go", "Installed", "Launch", "Said"]
 

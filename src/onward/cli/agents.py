@@ -10,10 +10,8 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from onward.agents import AGENTS, agent
 from onward.cli.voice import Voice
 from onward.config import settings
-from onward.doctor import split
 
 __all__ = ["program"]
 
@@ -28,6 +26,8 @@ def _list(
     ctx: typer.Context, json: Annotated[bool, typer.Option("--json", help="As JSON.")] = False
 ) -> int:  # fmt: skip
     """Every agent, the version that is meant where none is named, and whether it is installed."""
+    from onward.agents import AGENTS, agent
+
     voice, cache = cast("Voice", ctx.obj), settings().cache
     rows = []
     for name in AGENTS:
@@ -55,6 +55,9 @@ def _install(
     ctx: typer.Context, names: Annotated[list[str], typer.Argument(metavar="NAME[@VERSION]...", show_default=False)]
 ) -> int:
     """Install agents, once per version for all runs of this machine. A run installs what it needs by itself."""
+    from onward.agents import agent
+    from onward.doctor import split
+
     voice = cast("Voice", ctx.obj)
     say = Console(stderr=True, highlight=False, soft_wrap=True).print
     for adapter, options in [(agent(name), options) for name, options in map(split, names)]:
