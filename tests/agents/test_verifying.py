@@ -13,13 +13,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.sandbox.rig import Lab, remains
 from tests.tasks.laid import BENCHFLOW, HARBOR, TASK_MD, laid
 
 from onward.agents.verifying import Verdict, lay_out_solution, verify
 from onward.agents.workplace import FOLDERS, write_out
 from onward.episode import Episode, File, Folder
 from onward.errors import StepFailed, StepOwed, UsageError
-from onward.sandbox import Place, Sandbox, SandboxFailed, Spec, open_sandbox
+from onward.sandbox import Engine, Place, Sandbox, SandboxFailed, Spec, open_sandbox
 from onward.sandbox.bubblewrap import reaches
 from onward.tasks.folders import look
 
@@ -129,6 +130,26 @@ async def test_what_an_agent_left_for_the_verifier_changes_nothing(room: Room, w
         assert (await box.run("ls -A /tests")).out == "test.sh\n"
         await box.run(f"echo SOME WORDS > result.txt; {_LEFT_BEHIND[way]}", sweep=True)
         assert (await verify(box, episode, room.blob)).reward == 1
+
+
+@aio
+async def test_in_a_container_the_agent_may_have_been_root(tmp_path: Path, place: Path, podman: Engine | str) -> None:
+    if isinstance(podman, str):
+        pytest.skip(f"sandbox container: {podman}")
+    room = Room(tmp_path, place)
+    episode = room.episode()
+    lab = Lab("podman", place / "sandboxes", podman)
+    async with lab.sandbox(workdir="/app", files={"/app/data.txt": b"some words\n"}) as box:
+        ways = {
+            **_LEFT_BEHIND,
+            "links": "rm -rf /logs /tests; mkdir /tmp/l /tmp/t; ln -s /tmp/l /logs; ln -s /tmp/t /tests",
+        }
+        for way, command in ways.items():
+            await box.run(f"rm -f result.txt; {command}", sweep=True)
+            assert (await verify(box, episode, room.blob)).reward == 0, way
+            await box.run(f"echo SOME WORDS > result.txt; {command}", sweep=True)
+            assert (await verify(box, episode, room.blob)).reward == 1, way
+    assert remains(lab.root, lab.ids, [podman]) == []
 
 
 _REWARDS: list[tuple[str, float, dict[str, float]]] = [
