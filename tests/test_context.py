@@ -10,11 +10,16 @@ import pytest
 from tests.engine import TRIAL, Bench, Model, busy, run
 
 from onward.ask import Answer, Usage
-from onward.context import BlockingContext, Context, Meter, in_thread
+from onward.context import BlockingContext, Context, Meter, in_thread, trial_context
+from onward.entry import Entry, pack
 from onward.errors import Refused, StepFailed, StepTimeout, Stopping
 from onward.fingerprint import Fingerprint
+from onward.history import History
+from onward.journal.contract import Stored
 from onward.limits import Bounds, Rate
+from onward.plan import Voids
 from onward.retry import ONCE
+from onward.testing import FakeClock
 
 PRINT = Fingerprint.of(model="m")
 
@@ -407,3 +412,115 @@ def test_params_reach_the_request_and_stand_in_the_fingerprint() -> None:
 
     run(go())
     assert [params["temperature"] for params in seen] == [0, 1]
+
+
+# ---------------------------------------------------------------- a body that says itself what its limit bounds
+
+
+def bounded(bench: Bench, body: Any) -> Any:
+    """One sample whose body bounds its own time, as an agent's does."""
+
+    async def go() -> Any:
+        ctx = bench.again().context()
+        child = ctx.child_path("generate/0")
+        return await ctx.run(child, PRINT, lambda: body(child), timed=True, whole=False)
+
+    return run(go())
+
+
+def test_work_that_was_cut_short_is_kept_with_its_timeout_and_comes_back_with_it() -> None:
+    bench = Bench(limits={"time": 30})
+
+    async def body(ctx: Context) -> Any:
+        await bench.clock.sleep(100)  # making a sandbox is no time of the trial's
+        try:
+            await ctx.timed(_sleep(bench, 50))
+        except StepTimeout as error:
+            await bench.clock.sleep(100)  # nor is having the work judged
+            raise StepTimeout(error.reason, kind=error.kind, value={"output": "half"}) from None
+
+    for _ in range(2):
+        with pytest.raises(StepTimeout, match="30 s") as raised:
+            bounded(bench, body)
+        assert raised.value.value == {"output": "half"}
+    assert bench.clock.ticks() == pytest.approx(230, abs=0.1), "the second time it was recalled"
+    [result] = bench.entries("result")
+    assert (result.outcome, result.value, result.data["active"]) == ("timeout", {"output": "half"}, 30)
+
+
+def test_what_an_attempt_is_about_to_do_is_durable_before_it_does_it_and_is_no_call() -> None:
+    bench = Bench(limits={"time": 30})
+
+    async def body(ctx: Context) -> Any:
+        await ctx.note(sandbox="one")
+        assert [entry.data for entry in bench.entries("intent")] == [{"sandbox": "one"}]
+        raise Stopping("killed")
+
+    with pytest.raises(Stopping):
+        bounded(bench, body)
+    with pytest.raises(Stopping):
+        bounded(bench, _noting("two"))
+    assert [(entry.attempt, entry.data) for entry in bench.entries("intent")] == [
+        (1, {"sandbox": "one"}), (2, {"sandbox": "two"}),
+    ]  # fmt: skip
+    assert bench.journal.sums().doubt[2] == 0
+
+
+def _noting(name: str) -> Any:
+    async def body(ctx: Context) -> Any:
+        await ctx.note(sandbox=name)
+        raise Stopping("killed")
+
+    return body
+
+
+def test_time_in_which_an_episode_is_served_its_record_does_not_count_until_it_goes_live() -> None:
+    bench = Bench(limits={"time": 30})
+
+    async def body(ctx: Context) -> Any:
+        assert ctx.meter is not None
+        ctx.meter.hold()
+        again = asyncio.ensure_future(ctx.timed(waits(bench, 500, 20)(ctx)))
+        await bench.clock.sleep(500)
+        ctx.meter.release()
+        return await again
+
+    assert bounded(bench, body) == "done"
+    assert bench.entries("result")[-1].data["active"] == pytest.approx(20, abs=1)
+
+
+def test_of_two_samples_one_that_is_served_does_not_stop_the_time_of_the_other() -> None:
+    clock = FakeClock()
+    meter = Meter(clock, 30)
+
+    async def go() -> None:
+        meter.hold()  # one of the two
+        both = [meter.run(clock.sleep(10), _quiet), meter.run(clock.sleep(10), _quiet)]
+        await asyncio.gather(*both)
+        assert meter.active == pytest.approx(10, abs=0.1)
+
+    run(go())
+
+
+async def _quiet(active: float) -> None:
+    pass
+
+
+def test_a_continuation_has_a_budget_of_its_own() -> None:
+    """What its parent used stands on entries that were taken over; they say so."""
+    origin = {"run": "parent", "seq": 1, "usd": 0.5}
+    bench = Bench()
+    rows = [
+        pack(Entry("result", TRIAL / "generate/0/a", "t", {"value": 1, "active": 25.0, "origin": origin}))[0],
+        pack(Entry("result", TRIAL / "generate/0/b", "t", {"value": 1, "active": 3.0}))[0],
+    ]
+    history = History(Voids(), [Stored(number, row) for number, row in enumerate(rows, 1)])
+    assert (history.active(), history.active(own=True)) == (25, 3)
+
+    async def go() -> tuple[Meter | None, Meter | None]:
+        world = bench.context().world
+        fresh = trial_context(world, TRIAL, history, {"time": 30, "fresh": True}).meter
+        return fresh, trial_context(world, TRIAL, history, {"time": 30}).meter
+
+    fresh, usual = run(go())
+    assert fresh is not None and usual is not None and (fresh.active, usual.active) == (3, 25)
