@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from onward.keys import Key
 from onward.plan import Plan, Result, Shape, Voids, fold, order_digest, seed_of, standing
+from onward.views.means import Marks, outcome_of
 
 SHAPE = Shape(samples=2, reduce=True, parse=True, scores=("a", "b"), judges=("j",))
 ALL = SHAPE.until(None)
@@ -58,6 +59,30 @@ def test_a_task_without_an_answer_wants_no_score_but_its_judge() -> None:
 
 def test_a_run_until_a_stage_wants_no_more() -> None:
     assert standing(heads(score_a="", score_b="", judge_j=""), SHAPE, SHAPE.until("parse")) == "settled"
+
+
+def test_what_an_agent_had_come_to_when_its_time_was_up_is_judged() -> None:
+    agents = Shape(scores=("reward",), agents=("s",))
+    late = {"generate/0": Result("s/t/1/generate/0", 1, "timeout", 0, None)}
+    scored = {**late, "score/reward": Result("s/t/1/score/reward", 2, "ok", 0, None)}
+    stages = agents.until(None)
+    assert standing(late, agents, stages) == "owed" and outcome_of(late, agents, scored=True) == "missing"
+    assert standing(scored, agents, stages) == "settled" and outcome_of(scored, agents, scored=True) == "timeout"
+    for shape in (Shape(scores=("reward",)), Shape(scores=("reward",), agents=("another",))):
+        assert standing(late, shape, stages) == "settled", "a model's timeout has no value: nothing is wanted below"
+        assert outcome_of(late, shape, scored=True) == "timeout"
+    failed = {"generate/0": Result("s/t/1/generate/0", 1, "failed", 0, None)}
+    assert standing(failed, agents, stages) == "settled" and outcome_of(failed, agents, scored=True) == "failed"
+    assert Shape(**{k: tuple(v) if isinstance(v, list) else v for k, v in agents.to_json().items()}) == agents
+    assert "agents" not in Shape().to_json(), "a plan without agents is what it always was"
+
+
+def test_a_timeout_is_worth_what_it_was_judged_to_be_and_nothing_where_it_was_not() -> None:
+    marks = Marks(now={"s/t/1/score/reward": 0.25})
+    assert marks.value("s/t/1", "score/reward", "timeout") == 0.25
+    assert marks.value("s/t/2", "score/reward", "timeout") == 0.0
+    assert marks.value("s/t/1", "score/reward", "failed") == 0.0
+    assert marks.value("s/t/2", "score/reward", "error") is None
 
 
 def test_what_is_older_than_a_step_above_it_is_unsure() -> None:

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from onward.errors import SpecError
+from onward.errors import SpecError, UsageError
 from onward.gateway import PROVIDERS, Gateway, Provider, from_entry, with_keys
 from onward.gateway.upstream import system_proxy
 from onward.testing import ProviderServer
@@ -108,3 +108,29 @@ def test_openais_own_name_for_the_longest_answer_is_used_there_alone() -> None:
     gateway = Gateway({**known, "mine": mine})
     assert gateway.prepare("openai/m", talk, {"max_tokens": 7}).body["max_completion_tokens"] == 7
     assert gateway.prepare("mine/m", talk, {"max_tokens": 7}).body["max_tokens"] == 7
+
+
+def test_a_provider_speaks_another_of_its_formats_at_the_address_that_this_has() -> None:
+    chat, messages = Provider("a", "chat", "http://h/v1", key="k"), Provider("b", "messages", "http://h/api")
+    assert chat.speaking("chat") is chat
+    assert chat.speaking("responses").base_url == "http://h/v1"
+    assert chat.speaking("messages").base_url == chat.speaking("gemini").base_url == "http://h"
+    assert messages.speaking("chat").base_url == "http://h/api/v1"
+    assert messages.speaking("gemini").base_url == "http://h/api"
+    assert chat.speaking("messages").key == "k" and chat.speaking("messages").protocol == "messages"
+
+
+def test_a_model_is_reached_without_its_key_as_long_as_nothing_leaves() -> None:
+    async def go() -> None:
+        gateway = Gateway()
+        async with gateway.reach("openai/gpt-x") as (provider, name):
+            assert (provider.name, name) == ("openai", "gpt-x")
+            with pytest.raises(UsageError, match="OPENAI_API_KEY"):
+                provider.check()
+        for wrong in ("gpt-x", "nobody/x"):
+            with pytest.raises(UsageError):
+                async with gateway.reach(wrong):
+                    pass
+        await gateway.close()
+
+    asyncio.run(go())
