@@ -13,7 +13,7 @@ from tests.benchflow import RESULT, START, Episode, at, completion, folder, line
 from tests.house import quick_folder
 
 from onward.errors import UsageError
-from onward.formats.benchflow import Recording, find_folders, findings, read
+from onward.formats.benchflow import Recording, find_folders, findings, read, recording
 from onward.formats.benchflow.answers import answer_in, usage_of
 from onward.formats.benchflow.redaction import damages
 from onward.formats.benchflow.rows import row_of
@@ -320,6 +320,21 @@ def test_what_is_no_run_folder_is_refused_and_says_what_to_name(tmp_path: Path, 
     made(tmp_path / "x")
     with pytest.raises(UsageError, match=message):
         read(tmp_path / "x")
+
+
+def test_links_are_not_followed_and_what_is_too_large_is_left_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place = folder(tmp_path / "in", Episode(1).rows)
+    (tmp_path / "secret").write_text("out of the folder")
+    (place / "link.txt").symlink_to(tmp_path / "secret")
+    (place / "core").write_bytes(b"x" * 5000)
+    monkeypatch.setattr(recording, "_LARGEST", 4096)
+    found = read(place)
+    assert {"link.txt", "core"} & set(found.content) == set()
+    assert len(found.rows) == 1
+    told = [one.what for one in findings(found) if one.kind == "unreadable file"]
+    assert any("link.txt: it is a link" in what for what in told) and any("core: it is over" in what for what in told)
 
 
 def test_rewards_are_found_wherever_they_are(tmp_path: Path) -> None:

@@ -183,7 +183,7 @@ def test_a_divergence_is_counted_and_its_first_place_told(tmp_path: Path) -> Non
     assert "another result" in found["first"]
 
 
-async def _derived(parent: Path, store: Path) -> Path:
+async def _derived(parent: Path, store: Path, **arguments: Any) -> Path:
     """What `continue` makes of a timed-out run."""
     run = open_run(parent)
     try:
@@ -191,7 +191,7 @@ async def _derived(parent: Path, store: Path) -> Path:
         tasks = [task for chunk in run.plan.chunks for _, task in run.tasks(chunk)]
         made = lineage.wanted(assembled, run.facts["source"], run.facts["selection"], tasks, None)
         taken = await survey(run, assembled, run.plan, None)
-        derivation = {"verb": "continue", "parents": [run.id], "timeout": 600}
+        derivation = {"verb": "continue", "parents": [run.id], "timeout": 600, **arguments}
         return await lineage.create(
             store, made, SystemClock(), derivation=derivation, takeovers=[taken]
         )  # fmt: skip
@@ -217,6 +217,18 @@ def test_a_continuation_in_a_run_of_its_own_still_has_the_recorded_lines(tmp_pat
     assert document(made, "config.json")["timeout_sec"] == 600
     first, second = (json.loads(line)["request"]["timestamp"] for line in made.files[LLM].split(b"\n")[1:])
     assert first < second  # the live part is told by the recorder's clock
+
+
+def test_a_continuation_by_another_model_says_both_and_what_did_not_agree(tmp_path: Path) -> None:
+    whole = Episode(3)
+    parent = adopt(read(folder(tmp_path / "in", whole.rows[:2])), tmp_path / "runs")
+    more = {"model": "anthropic/other", "mismatches": ["the task's task.md changed since it was recorded"]}
+    run = asyncio.run(_derived(parent.folder, tmp_path / "runs", **more))
+    worked(run, asked(whole))
+    result = document(exported(run), "result.json")
+    assert result["model"] == f"{MODEL} (recorded), other (live)"
+    assert result["continued_from"]["mismatches"] == more["mismatches"]
+    assert result["rollout_name"] == "in__continued"
 
 
 # ---------------------------------------------------------------- of our own

@@ -25,6 +25,7 @@ __all__ = ["LLM", "Recording", "find_folders", "is_folder", "read"]
 
 LLM = "trajectory/llm_trajectory.jsonl"
 _TIMEOUTS = ("timeout", "idle_timeout")
+_LARGEST = 256 << 20
 _QUARTER = 900
 """Seconds; time zones are whole numbers of them."""
 
@@ -157,8 +158,8 @@ def read(folder: Path) -> Recording:
     """The recording in a run folder. Raises UsageError where it is none, or nobody can say which agent worked."""
     if not folder.is_dir():
         raise UsageError(f"{folder} is no folder: name a run folder of BenchFlow's, with config.json in it")
-    content = dict(_files(folder))
     unreadable: dict[str, str] = {}
+    content = dict(_files(folder, unreadable))
     config, result, timing = (
         _object(content, name, unreadable) for name in ("config.json", "result.json", "timing.json")
     )
@@ -173,15 +174,22 @@ def read(folder: Path) -> Recording:
         )
     rows = tuple(_rows(content.get(LLM, b""), agent))
     return Recording(
-        folder, content, config, result, timing or _timing(result), _prompts(content, unreadable),
+        folder.resolve(), content, config, result, timing or _timing(result), _prompts(content, unreadable),
         _rewards(content, result, unreadable), rows, tuple(stood(rows)), unreadable,
     )  # fmt: skip
 
 
-def _files(folder: Path) -> Iterator[tuple[str, bytes]]:
+def _files(folder: Path, unreadable: dict[str, str]) -> Iterator[tuple[str, bytes]]:
+    """Every file, but for links, which may lead out of the folder, and what is too large to be kept in a run."""
     for path in sorted(folder.rglob("*")):
-        if path.is_file() and not path.is_symlink():
-            yield path.relative_to(folder).as_posix(), path.read_bytes()
+        name = path.relative_to(folder).as_posix()
+        if path.is_symlink():
+            unreadable[name] = "it is a link: links are not followed"
+        elif path.is_file():
+            if path.stat().st_size > _LARGEST and name != LLM:
+                unreadable[name] = f"it is over {_LARGEST >> 20} MB, and no part of the import"
+            else:
+                yield name, path.read_bytes()
 
 
 def _object(content: Mapping[str, bytes], name: str, unreadable: dict[str, str]) -> Json:
