@@ -5,13 +5,14 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import pytest
 from tests.gateway.street import Street, path_of, run, shown, street
 
 from onward.ask import Answer, Usage
-from onward.errors import StepOwed, Stopping
+from onward.errors import StepOwed, Stopping, UsageError
 from onward.journal import Journal, MemoryJournal
 from onward.protocols import PROTOCOLS
 from onward.protocols.turns import FORMS
@@ -255,5 +256,72 @@ def test_a_call_in_doubt_is_sent_again_as_its_own_next_attempt() -> None:
             await Agent("chat", False).live(at, at.admit(), 1)
             (answer,) = at.answers()
             assert answer.attempt == 2 and {entry.key for entry in at.entries("intent")} == {answer.key}
+
+    run(go())
+
+
+@pytest.mark.parametrize("stream", [False, True], ids=["whole", "streamed"])
+@pytest.mark.parametrize("protocol", FORMATS)
+def test_another_model_may_go_on_and_what_it_said_is_served_exactly_when_that_is_killed_too(
+    protocol: str, stream: bool
+) -> None:
+    """The agent knows the model by the name it was recorded with; what leaves names the one that is asked."""
+
+    async def go() -> None:
+        async with ProviderServer(stepping) as server:
+            journal = await recorded(server, Agent(protocol, stream), 2)
+            async with street(server, journal) as at:
+                await Agent(protocol, stream).live(at, at.admit(live={"m": "n"}), 3)
+            assert [request.model for request in server.requests] == ["m", "m", "n"]
+            async with street(server, journal) as at:
+                agent, token = Agent(protocol, stream), at.admit(live={"m": "n"})
+                await agent.live(at, token)
+                report = await at.door.dismiss(token)
+                assert report["served"] == {"exact": 3} and report["paid"] == 1
+                asked = [entry.data["model"] for entry in at.entries("intent")]
+            assert [request.model for request in server.requests] == asked == ["m", "m", "n", "n"]
+            assert set(agent.statuses) == {200}
+
+    run(go())
+
+
+def test_whoever_waits_is_told_when_the_record_ends_and_when_all_is_over() -> None:
+    async def go() -> None:
+        async with ProviderServer(stepping) as server:
+            journal = await recorded(server, Agent("chat", False), 2)
+            async with street(server, journal) as at:
+                live: list[int] = []
+                context = at.context()
+                token = at.door.admit(context, miss="fail")
+                guest = at.door.guest(token)
+                guest.on_live = lambda: live.append(len(server.calls))
+                assert guest.replaying and not guest.over.is_set()
+                agent = Agent("chat", False)
+                await agent.live(at, token)
+                assert agent.statuses == [200, 200, 403] and guest.over.is_set() and live == []
+                assert isinstance(context.ended, StepOwed) and context.ended.kind == "CutPoint"
+            async with street(server, journal) as at:
+                token = at.admit()
+                guest = at.door.guest(token)
+                guest.on_live = lambda: live.append(len(server.calls))
+                await Agent("chat", False).live(at, token)
+                assert live == [2] and not guest.replaying and not guest.over.is_set()
+
+    run(go())
+
+
+def test_without_a_key_the_record_is_served_and_the_first_call_beyond_it_ends_the_trial() -> None:
+    async def go() -> None:
+        async with ProviderServer(stepping) as server:
+            journal = await recorded(server, Agent("chat", False), 2)
+            async with street(server, journal) as at:
+                context = at.context()
+                keyless = replace(server.providers()["openai"], key=None, key_name="SOME_KEY")
+                token = at.door.admit(context, providers={"chat": keyless})
+                agent = Agent("chat", False)
+                await agent.live(at, token)
+                assert agent.statuses[:2] == [200, 200] and agent.statuses[2] >= 400
+                assert isinstance(context.ended, UsageError) and "SOME_KEY" in str(context.ended)
+            assert len(server.calls) == 2
 
     run(go())
