@@ -8,15 +8,19 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import hypothesis
 import pytest
-from tests.benchflow import Episode, completion, folder, openhands, refused, row
+from hypothesis import given
+from hypothesis import strategies as st
+from tests.benchflow import CONFIG, RESULT, Episode, completion, folder, openhands, refused, row
 from tests.gateway.street import PATHS, Street, shown, street
+from tests.house import quick_folder
 
 from onward import launch, views
 from onward.adoption import adopt
 from onward.config import settings
 from onward.errors import UsageError
-from onward.formats.benchflow import read
+from onward.formats.benchflow import export, read
 from onward.gateway.normalisers import rules_for
 from onward.journal import SqliteJournal
 from onward.keys import Key
@@ -24,6 +28,7 @@ from onward.progress import Quiet
 from onward.runs import open_run
 from onward.tasks import Task
 from onward.testing import ProviderServer
+from onward.views.prospects import of_recording
 
 Body = dict[str, Any]
 
@@ -157,6 +162,31 @@ def test_a_complete_import_is_complete_whatever_agent_is_installed_here(tmp_path
     ending = launch.resume(found.run, known, Quiet())
     assert (ending.code, ending.run) == (0, found.run)
     assert open_run(found.folder).journal.head().seq == before
+
+
+_JSON = st.recursive(
+    st.none() | st.booleans() | st.integers(-(2**70), 2**70) | st.floats() | st.text(max_size=8),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner, max_size=3),
+    max_leaves=4,
+)
+
+
+@hypothesis.settings(max_examples=40)
+@given(st.sampled_from(sorted(CONFIG)), st.sampled_from(sorted({*RESULT} - {"agent"})), _JSON, _JSON)
+def test_wrong_types_in_config_and_result_are_survived(field: str, other: str, one: Any, two: Any) -> None:
+    with quick_folder() as place:
+        config, result = {**CONFIG, field: one}, {**RESULT, other: two}
+        made_of = folder(place / "x__1", Episode(1).rows, config=json.dumps(config).encode(),
+                         result=json.dumps(result).encode())  # fmt: skip
+        recording = read(made_of)
+        run = adopt(recording, place / "runs")
+        opened = open_run(run.folder)
+        try:
+            [trial] = views.trials(opened)
+            assert export(opened, trial.key, {}).files["config.json"] == json.dumps(config).encode()
+            of_recording(recording)
+        finally:
+            opened.close()
 
 
 # ---------------------------------------------------------------- served again, over real sockets

@@ -123,7 +123,7 @@ def _spec(recording: Recording, options: Mapping[str, Any], sandbox: Any) -> Spe
 
 
 def _name(text: str) -> str:
-    return re.sub(r"[^\w.:@+-]", "-", text).lstrip("._:@+-") or "recording"
+    return re.sub(r"[^A-Za-z0-9_.:@+-]", "-", text).lstrip("._:@+-") or "recording"
 
 
 def _bare_task(recording: Recording) -> Task:

@@ -8,6 +8,7 @@ each line is an exchange or says why it is none.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from hashlib import sha256
@@ -67,7 +68,8 @@ class Recording:
     def task(self) -> str:
         """The task's name."""
         path = str(self.config.get("task_path") or "").rstrip("/")
-        return str(self.result.get("task_name") or path.rpartition("/")[2] or self.folder.name.partition("__")[0])
+        known = self.result.get("task_name") or path.rpartition("/")[2] or self.folder.name.partition("__")[0]
+        return str(known or "task")
 
     @property
     def category(self) -> str:
@@ -92,7 +94,8 @@ class Recording:
     @property
     def limit(self) -> float | None:
         """Seconds that the agent had."""
-        return _number(self.config.get("timeout_sec"))
+        found = _number(self.config.get("timeout_sec"))
+        return found if found is not None and found > 0 else None
 
     @property
     def took(self) -> float | None:
@@ -138,7 +141,12 @@ class Recording:
 
 
 def _number(value: Any) -> float | None:
-    return float(value) if isinstance(value, int | float) and not isinstance(value, bool) else None
+    if not isinstance(value, int | float) or isinstance(value, bool):
+        return None
+    try:
+        return float(value) if math.isfinite(value) else None
+    except OverflowError:
+        return None
 
 
 def is_folder(folder: Path) -> bool:
