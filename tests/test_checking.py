@@ -130,6 +130,8 @@ def test_what_cannot_be_read_is_not_tried(tmp_path: Path) -> None:
 def test_the_folders_that_are_meant(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     assert [path.name for path in found_in(Path("examples"))] == sorted([*QUICK, SLOW])
+    laid(tmp_path, {"examples/README.md": "no task"})
+    assert [path.name for path in found_in(Path("examples"))] == sorted([*QUICK, SLOW])
     with pytest.raises(NotThere, match="there is no folder nothing"):
         found_in(Path("nothing"))
     with pytest.raises(NotThere, match="holds no task folder"):

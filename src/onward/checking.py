@@ -39,7 +39,7 @@ class Tried:
 
 def found_in(path: Path) -> list[Path]:
     """The task folders that are meant: a folder's, or our own by the name `examples`. Raises NotThere for none."""
-    if path == Path("examples") and not path.exists():
+    if path == Path("examples") and not folders(path):
         path = EXAMPLES
     if not path.is_dir():
         raise NotThere(f"there is no folder {path}")
