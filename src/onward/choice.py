@@ -19,8 +19,12 @@ from onward.progress import Watch
 from onward.runs import Run, find, open_run, run_id, stored_runs
 from onward.takeover import Takeover, survey, told
 from onward.tasks import Task
+from onward.views.continued import at_limit
 
-__all__ = ["Choice", "by_id", "choose", "containing", "derive", "parents_of", "replicate_of", "taken_over"]
+__all__ = [
+    "Choice", "by_id", "choose", "containing", "derive", "derive_continuation", "parents_of", "replicate_of",
+    "taken_over",
+]  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -204,7 +208,7 @@ def _only(plan: Plan, ids: set[str]) -> Plan:
 
 async def derive(
     parent: Run, assembled: Assembled, settings: Settings, watch: Watch, derivation: Any, *, failures: bool = False,
-    above: str | None = None, continued: Container[str] = (),
+    above: str | None = None,
 ) -> Path:  # fmt: skip
     """The run derived from a parent by a verb: the same derivation twice is the same run (see `survey`)."""
     made = _of_parent(parent, assembled)
@@ -212,11 +216,35 @@ async def derive(
     standing = lineage.existing(settings.store, assembled.spec.name, run_id(made.identity, 0, derived))
     if standing is not None:
         return standing
-    takeover = await survey(
-        parent, assembled, made.plan, None, failures=failures, above=above, continued=continued
-    )  # fmt: skip
+    takeover = await survey(parent, assembled, made.plan, None, failures=failures, above=above)
     watch.say(told(takeover))
     return await lineage.create(settings.store, made, SystemClock(), derivation=derived, takeovers=[takeover])
+
+
+async def derive_continuation(
+    parent: Run, assembled: Assembled, settings: Settings, watch: Watch, derivation: Any, furthest: Mapping[str, Run],
+    again: Container[str],
+) -> Path:  # fmt: skip
+    """The run in which trials of a parent are gone on with. `furthest`: the run that holds the most of each, the parent
+    or an earlier continuation; `again`: those of them that have not come to their end there."""
+    made = _of_parent(parent, assembled)
+    derived = {**derivation, "parent": parent.id}
+    standing = lineage.existing(settings.store, assembled.spec.name, run_id(made.identity, 0, derived))
+    if standing is not None:
+        return standing
+    takeovers = [
+        await survey(
+            one, assembled, one.plan, None, continued=again,
+            which=lambda key, one=one: furthest.get(key, parent) is one,  # type: ignore[misc]
+        )
+        for one in {run.id: run for run in (parent, *furthest.values())}.values()
+    ]  # fmt: skip
+    for takeover in takeovers:
+        watch.say(told(takeover))
+    notes = {"continues": {"of": parent.name, "at_limit": at_limit(parent, furthest)}}
+    return await lineage.create(
+        settings.store, made, SystemClock(), derivation=derived, takeovers=takeovers, notes=notes
+    )  # fmt: skip
 
 
 def _of_parent(parent: Run, assembled: Assembled) -> Wanted:

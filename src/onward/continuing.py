@@ -6,30 +6,35 @@ everything, so that the derived run is a complete result. The parent keeps its o
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 from onward import launch, views
-from onward.adoption import adopt
-from onward.choice import derive
+from onward.choice import derive_continuation
 from onward.config import Settings
+from onward.continuations import Earlier, as_continuation, earlier
 from onward.drive import Ending
-from onward.errors import Drifted, NotThere, UsageError
-from onward.experiment import Assembled, Spec
+from onward.errors import Drifted, NotThere
+from onward.experiment import Assembled
 from onward.formats.benchflow import Recording, read
 from onward.keys import Key
+from onward.originals import Original, found_here, is_recording
 from onward.progress import Watch
+from onward.report.amounts import moment
+from onward.report.continued import both_scores
 from onward.runs import Run, open_run
-from onward.stats import mean_with_error
-from onward.tasks import Task, open_source
-from onward.views.comparison import sides
+from onward.views.continued import continuation
+from onward.views.lineage import changes
 from onward.views.prospects import Prospect, of_recording, of_run
 
-__all__ = ["Continued", "Terms", "both_scores", "carry_on", "folder_for", "is_recording", "prospects"]
+__all__ = ["Continued", "Terms", "carry_on", "folder_for", "is_recording", "prospects"]
+
+_NAMED = 20
+"""How many of those that are left out are named."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,11 +43,14 @@ class Terms:
 
     tasks_dir: Path | None = None
     """Where the task of a recording is, which has only its name."""
+    version: str = ""
+    """Of a recording's agent, which it does not say."""
     model: str = ""
     """`provider/name` for the live part; by default the original's."""
     timeout: float | None = None
     """Active seconds of its own; by default the original's. What is served is not charged."""
-    on_divergence: str = "warn"
+    on_divergence: str = ""
+    """By default `warn`."""
     replay_only: bool = False
     """Stop where the record ends."""
     require_timeout: bool = False
@@ -53,12 +61,25 @@ class Terms:
     @property
     def arguments(self) -> dict[str, Any]:
         """What of it makes it this derivation and no other."""
-        stated = {
-            "model": self.model, "timeout": self.timeout, "on_divergence": self.on_divergence,
-            "replay_only": self.replay_only,
-        }  # fmt: skip
-        usual = Terms()
-        return {name: value for name, value in stated.items() if value != getattr(usual, name)}
+        stated = {"model": self.model, "timeout": self.timeout, "on_divergence": self.on_divergence}
+        found: dict[str, Any] = {name: value for name, value in stated.items() if value}
+        if found.get("on_divergence") == "warn":
+            del found["on_divergence"]
+        return {**found, "replay_only": True} if self.replay_only else found
+
+    def over(self, run: Run) -> Terms:
+        """The terms for this run: one that is a continuation itself is continued as it was, where nothing else is
+        said; a model that is the recorded one is none of its own."""
+        before = as_continuation(run)
+        found = self
+        if before is not None:
+            inherited = before.arguments
+            found = replace(
+                self, model=self.model or inherited.get("model", ""), timeout=self.timeout or inherited.get("timeout"),
+                on_divergence=self.on_divergence or inherited.get("on_divergence", ""),
+            )  # fmt: skip
+        recorded = {one.get("model") for one in run.config["spec"].get("solver") or []}
+        return replace(found, model="") if recorded == {found.model} else found
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,84 +87,207 @@ class Continued:
     """What came of it."""
 
     ending: Ending
-    parent: Path
-    scores: Sequence[str]
+    scores: tuple[str, ...] = ()
     """`at the limit 41.2 %, continued 44.8 %`, a line for each solver and score."""
-    mismatches: Sequence[str] = ()
-    recording: Path | None = None
+    again: tuple[str, ...] = ()
+    """Trials that came to their limit once more."""
+    recording: Recording | None = None
 
 
-def is_recording(address: str) -> bool:
-    """Whether this is a run folder of BenchFlow's."""
-    return (Path(address) / "config.json").is_file()
+# ---------------------------------------------------------------- what would be done
 
 
 def prospects(address: str, settings: Settings, terms: Terms) -> list[Prospect]:
     """What would be continued, and what is left out and why; needs neither agent nor key. Raises NotThere."""
     if is_recording(address):
         return [of_recording(read(Path(address)), timeout=terms.timeout, require_timeout=terms.require_timeout)]
-    run, within = _opened(address, settings)
-    try:
-        found = list(of_run(run, timeout=terms.timeout))
-        return [one for one in found if within is None or one.name in within]
-    finally:
-        run.close()
+    with ExitStack() as stack:
+        run, within = _opened(address, settings, stack)
+        terms = terms.over(run)
+        found = _looked_at(run, within, terms)
+        known = earlier(run, settings.store, terms.arguments, stack)
+        return [_unless_done(one, _furthest(one.name, _generation(run, one.name), known), terms) for one in found]
 
 
-def _opened(address: str, settings: Settings) -> tuple[Run, set[str] | None]:
+def _opened(address: str, settings: Settings, stack: ExitStack) -> tuple[Run, set[str] | None]:
     """The run, and the keys of the trials that are meant; None: all of them."""
     folder, rest = views.locate(settings.store, address)
     run = open_run(folder)
-    if not rest:
-        return run, None
-    try:
-        return run, {str(key) for key in views.within(run, rest).trials}
-    except NotThere:
-        run.close()
-        raise
+    stack.callback(run.close)
+    return run, {str(key) for key in views.within(run, rest).trials} if rest else None
+
+
+def _looked_at(run: Run, within: set[str] | None, terms: Terms) -> list[Prospect]:
+    """Every trial that is meant. Who names a task means it, as long as its agent came to some end."""
+    found = [one for one in of_run(run, timeout=terms.timeout) if within is None or one.name in within]
+    if within is None or terms.require_timeout:
+        return found
+    return [replace(one, left_out="") if one.left_out and _came_to_an_end(run, one.name) else one for one in found]
+
+
+def _came_to_an_end(run: Run, trial: str) -> bool:
+    key = Key(trial)
+    return key.names[0] in run.plan.shape.agents and views.trial(run, key).outcome in ("ok", "failed")
+
+
+def _generation(run: Run, trial: str) -> int:
+    return run.voids.generation(f"{trial}/generate/0")
+
+
+def _furthest(trial: str, generation: int, known: list[Earlier]) -> Earlier | None:
+    """The newest continuation of a trial."""
+    return next((one for one in known if one.holds({trial: generation})), None)
+
+
+def _unless_done(one: Prospect, found: Earlier | None, terms: Terms) -> Prospect:
+    if one.left_out or found is None:
+        return one
+    reached = found.reached(one.name)
+    same = found.arguments == terms.arguments
+    if reached == "open" or (reached == "limit" and not same):
+        return one
+    when = moment(found.run.facts["run"]["created"])
+    words = f"already continued in {found.run.name} ({when}, 0 calls)"
+    if reached == "limit":
+        words += f", to its limit again: onward continue {found.run.name} gives it more time"
+    return replace(one, left_out=words)
+
+
+# ---------------------------------------------------------------- doing it
 
 
 def carry_on(address: str, settings: Settings, watch: Watch, terms: Terms) -> Continued:
     """Continue all timed-out trials of a run, those of one task, or a recording.
 
-    Raises UsageError where nothing is to be continued, Drifted where agent, image or task are not the original's.
+    Raises NotThere where nothing is to be continued, Drifted where agent, image or task are not the original's.
     """
-    recording: Recording | None = None
-    mismatches: list[str] = []
-    if is_recording(address):
-        recording = read(Path(address))
-        wanted = of_recording(recording, timeout=terms.timeout, require_timeout=terms.require_timeout)
-        if wanted.left_out:
-            raise UsageError(f"{wanted.name} is not continued: {wanted.left_out}")
-        if not recording.timed_out:
-            watch.say(f"{wanted.name} did not time out: it goes on all the same (--require-timeout refuses it)")
-        task = _task_of(recording, terms)
-        mismatches += _other_task(recording, task)
-        adopted = adopt(recording, settings.store, task=task)
-        address = str(adopted.folder)
-    parent, within = _opened(address, settings)
-    try:
-        chosen = _chosen(parent, within, terms, watch, alone=recording is not None)
-        spec = Spec.model_validate(parent.config["spec"])
-        assembled = launch.stored(parent, launch.identified(spec))
-        mismatches += _other_agent(parent, assembled, watch)
-        if mismatches and not terms.accept_mismatch:
-            raise Drifted(
-                f"{'; '.join(mismatches)}: what is served would not be what happened. --accept-mismatch goes on all "
-                "the same, and marks the result"
-            )
-        derivation = {"verb": "continue", **terms.arguments, **({"mismatches": mismatches} if mismatches else {})}
-        if within is not None:
-            derivation["trials"] = sorted(chosen)
-        folder = launch.wait(derive(
-            parent, assembled, settings, watch, derivation, failures=True, continued=chosen
-        ))  # fmt: skip
-    finally:
-        parent.close()
+    original = _original(address, settings, watch, terms) if is_recording(address) else None
+    with ExitStack() as stack:
+        run, within = _opened(str(original.run) if original else address, settings, stack)
+        terms = terms.over(run)
+        assembled = launch.stored(run)
+        cut = _cut_off(run, within, terms)
+        if cut:
+            watch.say(f"{run.name} is a continuation that was cut off: it goes on")
+            folder, chosen = run.folder, set(cut)
+        else:
+            sought = _sought(run, within, terms, watch, alone=original is not None)
+            chosen = set(sought)
+            mismatches = list(original.mismatches) if original else _other_agent(run, assembled)
+            _accept(mismatches, terms, watch)
+            folder = _place(run, assembled, settings, watch, terms, sought, mismatches, stack)
     tasks = {Key(key).names[1] for key in chosen}
     ending = launch.go(folder, assembled, settings, watch, "continue", tasks.__contains__)
-    scores = both_scores(parent.folder, ending.folder)
-    return Continued(ending, parent.folder, scores, mismatches, recording.folder if recording else None)
+    return _told(ending, original)
+
+
+def _original(address: str, settings: Settings, watch: Watch, terms: Terms) -> Original:
+    recording = read(Path(address))
+    wanted = of_recording(recording, timeout=terms.timeout, require_timeout=terms.require_timeout)
+    if wanted.left_out:
+        raise NotThere(f"{wanted.name} is not continued: {wanted.left_out}")
+    if not recording.timed_out:
+        watch.say(f"{wanted.name} did not time out: it goes on all the same (--require-timeout refuses it)")
+    for finding in wanted.findings:
+        if finding.gravity == "damage":
+            watch.say(f"damage: {finding.what}: {finding.then}")
+    return found_here(recording, settings, watch, tasks_dir=terms.tasks_dir, version=terms.version)
+
+
+def _cut_off(run: Run, within: set[str] | None, terms: Terms) -> list[str]:
+    """The owed trials of a continuation that is named itself, with no other terms than its own."""
+    found = as_continuation(run)
+    if found is None or terms.arguments != found.arguments:
+        return []
+    return [one for one in found.unfinished if within is None or one in within]
+
+
+def _sought(run: Run, within: set[str] | None, terms: Terms, watch: Watch, *, alone: bool) -> dict[str, int]:
+    """The trials to continue with their generations; who is left out is named, with the reason."""
+    if alone:
+        agents = set(run.plan.shape.agents)
+        return {str(key): _generation(run, key) for _, _, key in _planned(run) if Key(key).names[0] in agents}
+    found = _looked_at(run, within, terms)
+    left = [one for one in found if one.left_out]
+    for one in left[:_NAMED]:
+        watch.say(f"left out: {one.name}: {one.left_out}")
+    if len(left) > _NAMED:
+        watch.say(f"left out: {len(left) - _NAMED:,} more (--plan names all)")
+    if len(left) == len(found):
+        raise NotThere(f"{run.name} has no timed-out trial to continue")
+    return {str(one.name): _generation(run, one.name) for one in found if not one.left_out}
+
+
+def _planned(run: Run) -> Iterator[tuple[str, str, Key]]:
+    for chunk in run.plan.chunks:
+        yield from run.plan.trial_keys(chunk)
+
+
+def _other_agent(run: Run, assembled: Assembled) -> list[str]:
+    """What of the experiment is no longer what was recorded: agents and images as they are on this machine."""
+    recorded = run.facts["identity"]
+    return changes(recorded, {**assembled.identity, "tasks": recorded["tasks"]})
+
+
+def _accept(mismatches: list[str], terms: Terms, watch: Watch) -> None:
+    if mismatches and not terms.accept_mismatch:
+        raise Drifted(
+            f"{'; '.join(mismatches)}: what is done again would not be what was done. --accept-mismatch goes on all "
+            "the same, and marks the result"
+        )
+    for one in mismatches:
+        watch.say(f"not what was recorded: {one}")
+
+
+def _place(
+    run: Run, assembled: Assembled, settings: Settings, watch: Watch, terms: Terms, sought: Mapping[str, int],
+    mismatches: list[str], stack: ExitStack,
+) -> Path:  # fmt: skip
+    """The run in which these trials go on: an earlier one of the very same terms, or one that begins where all earlier
+    ones ended."""
+    known = earlier(run, settings.store, terms.arguments, stack)
+    for one in known:
+        if one.holds(sought) and one.arguments == terms.arguments:
+            _say_known(one, sought, watch)
+            return one.run.folder
+    furthest, again = dict[str, Run](), set[str]()
+    for key, generation in sought.items():
+        found = _furthest(key, generation, known)
+        furthest[key] = found.run if found else run
+        if found is None or found.reached(key) != "done":
+            again.add(key)
+    newest = next((one for one in known if one.holds(sought)), None)
+    if not again and newest is not None:
+        _say_known(newest, sought, watch)
+        return newest.run.folder
+    derivation = {"verb": "continue", "trials": dict(sorted(sought.items())), **terms.arguments}
+    if mismatches:
+        derivation["mismatches"] = mismatches
+    return launch.wait(derive_continuation(run, assembled, settings, watch, derivation, furthest, again))
+
+
+def _say_known(found: Earlier, sought: Mapping[str, int], watch: Watch) -> None:
+    done = [one for one in sought if found.reached(one) != "open"]
+    if done:
+        some = f"{done[0]} is" if len(done) == 1 else f"{len(done):,} of {len(sought):,} are"
+        when = moment(found.run.facts["run"]["created"])
+        watch.say(f"{some} already continued in {found.run.name} ({when}, 0 calls)")
+
+
+# ---------------------------------------------------------------- what came of it
+
+
+def _told(ending: Ending, original: Original | None) -> Continued:
+    run = open_run(ending.folder)
+    try:
+        found = continuation(run)
+    finally:
+        run.close()
+    recording = original.recording if original else None
+    if found is None:
+        return Continued(ending, recording=recording)
+    again = () if found.replay_only else found.again
+    return Continued(ending, tuple(both_scores(found)), again, recording)
 
 
 def folder_for(found: Continued, output: Path | None) -> Path:
@@ -155,90 +299,5 @@ def folder_for(found: Continued, output: Path | None) -> Path:
         made = datetime.fromisoformat(run.facts["run"]["created"])
     finally:
         run.close()
-    place = output or found.recording.resolve().parent / "continued"
-    return place / made.strftime("%Y-%m-%d__%H-%M-%S") / f"{found.recording.name}__continued"
-
-
-def _chosen(parent: Run, within: set[str] | None, terms: Terms, watch: Watch, *, alone: bool) -> frozenset[str]:
-    """The trials to continue; who is left out is named, with the reason. Raises UsageError for none."""
-    found = [one for one in of_run(parent, timeout=terms.timeout) if within is None or one.name in within]
-    chosen = {one.name for one in found if not one.left_out}
-    # Who names one trial means it, timed out or not.
-    if not chosen and (alone or within is not None) and not terms.require_timeout:
-        agents = set(parent.plan.shape.agents)
-        chosen = {one.name for one in found if Key(one.name).names[0] in agents}
-    left = [one for one in found if one.name not in chosen]
-    for one in left[:20]:
-        watch.say(f"left out: {one.name}: {one.left_out}")
-    if len(left) > 20:
-        watch.say(f"left out: {len(left) - 20:,} more")
-    if not chosen:
-        raise UsageError(f"{parent.name} has no timed-out trial to continue")
-    return frozenset(chosen)
-
-
-# ---------------------------------------------------------------- is it the same?
-
-
-def _other_agent(parent: Run, assembled: Assembled, watch: Watch) -> list[str]:
-    """What of the solvers is no longer what was recorded."""
-    if launch.is_adopted(parent):
-        solver = assembled.spec.solvers[0]
-        version = solver.found.get("version", "")
-        watch.say(f"the recording does not say which {solver.agent} it was made with: {version} goes on with it")
-        return []
-    return [f"{what} changed since {parent.name} was made" for what in launch.drift_of(parent, assembled)]
-
-
-def _task_of(recording: Recording, terms: Terms) -> Task:
-    """The task of a recording, from where it is now. Raises UsageError that says where it was looked for."""
-    stated = recording.config.get("task_path")
-    places = [terms.tasks_dir / recording.task] if terms.tasks_dir else [Path(stated)] if stated else []
-    for place in places:
-        if place.is_dir():
-            return next(iter(open_source(str(place.resolve())).tasks()))
-    looked = f"{places[0]} is not there" if places else "the recording does not say where it was"
-    raise UsageError(
-        f"the task {recording.task!r} is needed to verify the work, and {looked}: "
-        "--tasks-dir DIR says in which folder of tasks it is"
-    )
-
-
-def _other_task(recording: Recording, task: Task) -> list[str]:
-    """Files of the task that are not what the recording says they were."""
-    source = recording.config.get("source")
-    hashes = source.get("file_hashes") if isinstance(source, Mapping) else None
-    if not isinstance(hashes, Mapping):
-        return []
-    files = {file.name: file for file in task.files}
-    changed = []
-    for path, stated in sorted(hashes.items()):
-        file = files.get(str(path))
-        digest = hashlib.sha256(file.read()).hexdigest() if file is not None else ""
-        if digest != str(stated).removeprefix("sha256:"):
-            changed.append(str(path))
-    some = ", ".join(changed[:3]) + (" …" if len(changed) > 3 else "")
-    return [f"the task's {some} changed since it was recorded"] if changed else []
-
-
-# ---------------------------------------------------------------- both scores
-
-
-def both_scores(before: Path, after: Path) -> list[str]:
-    """`at the limit 41.2 %, continued 44.8 %`, for each solver and score of the two runs."""
-    old, new = open_run(before), open_run(after)
-    try:
-        limits, longer = sides(old), sides(new)
-        found = []
-        for solver, side in longer.items():
-            for name, values in side.scores.items():
-                at_limit = limits[solver].scores.get(name, {}) if solver in limits else {}
-                first = mean_with_error(list(at_limit.items()))[0] if at_limit else None
-                then = mean_with_error(list(values.items()))[0]
-                head = f"{solver} {name}: " if len(longer) > 1 or len(side.scores) > 1 else ""
-                was = "not scored" if first is None else f"{first * 100:.1f} %"
-                found.append(f"{head}at the limit {was}, continued {then * 100:.1f} %")
-        return found
-    finally:
-        old.close()
-        new.close()
+    place = output or found.recording.folder.resolve().parent / "continued"
+    return place / made.strftime("%Y-%m-%d__%H-%M-%S") / f"{found.recording.folder.name}__continued"

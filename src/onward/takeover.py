@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NoReturn
 
@@ -35,6 +35,7 @@ _DEEPEST = 32
 """Names in the longest key under which an interrupted trial is looked for."""
 _SAMPLE = 4
 """Slashes in the key of a sample."""
+_SETTLED = ("ok", "failed", "timeout")
 _CODE = frozenset({"code", "agent", "image"})
 """Fingerprint parts whose change leaves a step's own children worth trying: they are matched by content."""
 
@@ -62,6 +63,20 @@ class Takeover:
         for stored in history.rows:
             if stored.row.kind == "intent" and (stored.row.key, stored.row.attempt) in wanted:
                 self.seqs.add(stored.seq)
+
+    def go_on(self, history: History, trial: Key, *, again: bool) -> None:
+        """Take over a trial as it stands; or, if it is gone on with, its exchanges alone."""
+        self.trials.add(trial)
+        if again:
+            self.take(history, _exchanges(history, trial), ("ok",))
+            self.owed["generate", "continued"] += 1
+            self.unfinished += 1
+            return
+        standing = list(history.under(trial))
+        self.take(history, standing, _SETTLED)
+        for one in standing:
+            if one.row.key.count("/") <= _SAMPLE and one.row.outcome in _SETTLED:
+                self.kept[Key(one.row.key).names[3]] += 1
 
     def rows(self) -> Iterator[Row]:
         """The voids that set its generations, then the rows, each marked with where it comes from."""
@@ -147,14 +162,15 @@ class _Nobody:
 
 async def survey(
     parent: Run, assembled: Assembled, plan: Plan, tasks: Mapping[str, tuple[str, Task]] | None,
-    *, failures: bool = False, above: str | None = None, continued: Container[str] = (),
+    *, failures: bool = False, above: str | None = None, continued: Container[str] | None = None,
+    which: Callable[[str], bool] | None = None,
 ) -> Takeover:  # fmt: skip
     """Walk every trial of `plan` against the parent's journal without doing anything: what is kept, what is owed.
 
     `tasks`: (content digest, task) by id, where they are read anew; None: the parent's own. `failures`: recorded
     failures count as done too (`--retry-errors`); else only what is `ok` is taken over. `above`: nothing of this stage
     and of those below it is (`replay`, which always executes them). `continued`: of these trials only the exchanges
-    are, whatever their steps came to.
+    are, whatever their steps came to; all others are as they stand. `which`: only these trials.
     """
     found = Takeover(parent)
     clock = SystemClock()
@@ -162,11 +178,13 @@ async def survey(
     world = World(peek, _Nobody(), lambda _: b"", assembled.spec.seed)
     known = {trial for trial, _ in _trials_with_rows(parent)}
     solvers = {solver.name: solver for solver in assembled.solvers}
-    keep = ("ok", "failed", "timeout") if failures else ("ok",)
+    keep = _SETTLED if failures else ("ok",)
     again = STAGES[STAGES.index(above) :] if above else ()
     for chunk in plan.chunks:
         content = {task.id: (digest, task) for digest, task in _tasks_of(parent, chunk, tasks)}
         for solver, task_id, key in plan.trial_keys(chunk):
+            if which is not None and not which(key):
+                continue
             if key not in known:
                 found.owed["generate", "new"] += 1
                 found.fresh += 1
@@ -174,16 +192,13 @@ async def survey(
                 continue
             owed = found.owed.total()
             history = History.read(parent.journal, key, parent.voids)
+            if continued is not None:
+                found.go_on(history, key, again=key in continued)
+                continue
             digest, task = content[task_id]
             work = Work(task, digest, solvers[solver], key.names[2], assembled.stages)
             peek.kept.clear()
             missing = await _walk(Context(key, world, history), work)
-            if key in continued:
-                found.take(history, _exchanges(history, key), ("ok",))
-                found.owed["generate", "continued"] += 1
-                found.trials.add(key)
-                found.unfinished += 1
-                continue
             for stored in peek.kept:
                 stage = Key(stored.row.key).names[3]
                 if stage in again:
@@ -262,13 +277,16 @@ def _voids_of(run: Run, trials: set[str]) -> Iterator[list[str]]:
 
 def told(takeover: Takeover, beyond: int = 0) -> str:
     """A takeover in a line; `beyond` is how many tasks are wanted that no parent has."""
-    kept, owed = takeover.kept, takeover.owed
-    words = [f"takes over {count(kept.get('generate', 0), 'answer')} from {takeover.parent.name}"]
+    kept, owed = takeover.kept, Counter(takeover.owed)
+    again = owed.pop(("generate", "continued"), 0)
+    words = [f"continues {count(again, 'trial')} of {takeover.parent.name}"] if again else []
+    if kept or not again:
+        words.append(f"takes over {count(kept.get('generate', 0), 'answer')} from {takeover.parent.name}")
     for (stage, why), steps in sorted(owed.items()):
         words.append(f"owes {count(steps, _NOUNS[stage])}: {why}")
     if beyond:
         words.append(count(beyond, "new task"))
-    elif not any(stage in ("generate", "judge") for stage, _ in owed):
+    elif not again and not any(stage in ("generate", "judge") for stage, _ in owed):
         words.append("0 calls")
     return " · ".join(words)
 

@@ -124,7 +124,7 @@ def _continue(
     ctx: typer.Context,
     address: Annotated[str, typer.Argument(metavar="RUN[/TASK]|FOLDER", show_default=False)],
     tasks_dir: o.TasksDir = None, model: o.LiveModel = None, timeout: o.LiveTime = None,
-    output: o.ContinuedOutput = None,
+    output: o.ContinuedOutput = None, agent_version: o.AgentVersion = None,
     require_timeout: o.RequireTimeout = False, strict_divergence: o.StrictDivergence = False,
     replay_only: o.ReplayOnly = False, on_divergence: o.OnDivergence = None, accept_mismatch: o.AcceptMismatch = False,
     budget_usd: o.Usd = None, budget_tokens: o.Tokens = None, concurrency: o.Concurrency = None,

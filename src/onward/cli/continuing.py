@@ -13,6 +13,7 @@ from onward.cli.events import Lines
 from onward.cli.running import Given, settings_of, spoken
 from onward.cli.voice import Voice
 from onward.errors import UsageError
+from onward.report import count
 from onward.report.prospects import prospects_page
 from onward.views.prospects import Prospect
 
@@ -27,8 +28,9 @@ def carry_on(voice: Voice, given: Given, board: Board | Lines) -> int:
         raise UsageError(f"--strict-divergence and --on-divergence {stated} exclude each other")
     address, terms = given["address"], continuing.Terms(
         tasks_dir=given["tasks_dir"], model=given["model"] or "", timeout=given["timeout"],
-        on_divergence="strict" if given["strict_divergence"] else stated or "warn", replay_only=given["replay_only"],
+        on_divergence="strict" if given["strict_divergence"] else stated or "", replay_only=given["replay_only"],
         require_timeout=given["require_timeout"], accept_mismatch=given["accept_mismatch"],
+        version=given["agent_version"] or "",
     )  # fmt: skip
     settings = settings_of(given)
     if given["plan"]:
@@ -36,6 +38,9 @@ def carry_on(voice: Voice, given: Given, board: Board | Lines) -> int:
     found = continuing.carry_on(address, settings, board, terms)
     for line in found.scores:
         board.say(line)
+    if found.again:
+        name = found.ending.folder.name
+        board.say(f"{count(len(found.again), 'trial')} at the limit again: onward continue {name} gives more time")
     if found.recording is not None:
         place = continuing.folder_for(found, given["output"])
         export_folders(settings.store, str(found.ending.folder.resolve()), place, settings.keys, force=True)

@@ -139,7 +139,7 @@ def show(address: str, asked: Asked, store: Path | None = None, *, json: bool = 
 def _show_run(run: Run, *, json: bool) -> None:
     found, driver = views.summary(run), lease.driver(run.journal, SystemClock())
     if not json:
-        _say(pages.run_page(run, found, driver))
+        _say(pages.run_page(run, found, driver, views.continuation(run)))
         return
     told = {**plain(found), "state": views.state(found, driver), "done": found.done, "owed": found.owed}
     told |= {
@@ -149,6 +149,7 @@ def _show_run(run: Run, *, json: bool) -> None:
         "selection": run.facts["selection"],
     }
     told |= {"source": run.facts["source"], "parents": run.facts["run"].get("parents", [])}
+    told |= {"continues": views.continuation(run)}
     _say(as_json(told))
 
 

@@ -112,9 +112,7 @@ InFlight = Annotated[
     Text,
     _option(_HOW, "--in-flight", metavar="resume|restart", help="Trials cut off in the middle: go on, or begin again."),
 ]
-TrialTime = Annotated[
-    Real, _option(_HOW, "--time", min=0, metavar="SEC", help="Active seconds that a trial may take.")
-]
+TrialTime = Annotated[Real, _option(_HOW, "--time", min=0, metavar="SEC", help="Active seconds that a trial may take.")]
 Sandboxes = Annotated[
     Whole, _option(_HOW, "--sandboxes", min=1, help="Sandboxes open at a time (default: one a processor).")
 ]
@@ -140,6 +138,10 @@ StrictDivergence = Annotated[
 ]
 ReplayOnly = Annotated[
     Yes, _option(_HOW, "--replay-only", help="Stop where the record ends, and verify; needs no model and no key.")
+]
+AgentVersion = Annotated[
+    Text,
+    _option(_HOW, "--agent-version", metavar="VERSION", help="Agent's version for a FOLDER, which does not say it."),
 ]
 AcceptMismatch = Annotated[
     Yes, _option(_HOW, "--accept-mismatch", help="Go on although agent, image or task changed; the result says so.")

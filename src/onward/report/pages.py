@@ -10,8 +10,10 @@ from onward.journal import Holder
 from onward.keys import Key
 from onward.plan import STAGES
 from onward.report.amounts import age, clip, count, mean, moment, money, percent
+from onward.report.continued import continuation_lines
 from onward.report.tables import Table
 from onward.runs import Run
+from onward.views.continued import Continuation
 from onward.views.lineage import Lineage
 from onward.views.means import Mean
 from onward.views.state import headline, state
@@ -79,8 +81,8 @@ def runs_table(rows: Sequence[tuple[str, Summary | str, Holder | None]], now: fl
     return table.text()
 
 
-def run_page(run: Run, found: Summary, driver: Holder | None) -> str:
-    """The first line in words, each solver's part, what the run is."""
+def run_page(run: Run, found: Summary, driver: Holder | None, continued: Continuation | None = None) -> str:
+    """The first line in words, each solver's part, what the run is; of a continuation, both scores and its terms."""
     table = Table("solver", "score", ">ok", ">failed", ">timeout", ">errors", ">missing", ">unscored")
     for solver, part in found.solvers.items():
         table.add(
@@ -92,7 +94,8 @@ def run_page(run: Run, found: Summary, driver: Holder | None) -> str:
         cells = [part.stages.get(stage, 0) for stage in STAGES if run.plan.shape.steps(stage)]
         staged.add(solver, *(f"{done}/{part.planned}" for done in cells))
     facts = "\n".join(f"{name:<10} {value}" for name, value in run_facts(run, found).items())
-    return "\n\n".join([headline(found, driver), table.text(), "through each stage\n" + staged.text(), facts])
+    head = [headline(found, driver), *(continuation_lines(continued) if continued else ())]
+    return "\n\n".join(["\n".join(head), table.text(), "through each stage\n" + staged.text(), facts])
 
 
 def _some(number: int) -> str | None:

@@ -6,6 +6,7 @@ it. Scores say what they are: the first go, and after reruns.
 
 from onward.views.address import Address, locate, within
 from onward.views.comparison import Comparison, Flip, Rescored, Side, compare, pairs_of, rescored, sides
+from onward.views.continued import BothScores, Continuation, continuation
 from onward.views.integrity import Integrity, integrity
 from onward.views.lineage import Lineage, Parent, StepWhy, VoidNote, lineage, step_why
 from onward.views.means import Mean
@@ -18,9 +19,10 @@ from onward.views.troubles import Doubt, Trouble, in_doubt, troubles
 from onward.views.wrong import Wrong, wrong
 
 __all__ = [
-    "Address", "Comparison", "Doubt", "Episode", "Exchange", "Flip", "Integrity", "Lane", "Lineage", "Mean", "Parent",
-    "Rescored", "Side", "SolverSummary", "StepWhy", "Summary", "Trial", "Tried", "Trouble", "VoidNote",
-    "Wrong", "below_mark", "compare", "completed_through", "episodes", "exchange", "exchanges", "follow", "headline",
-    "in_doubt", "integrity", "lineage", "locate", "narrowed", "pairs_of", "request_messages", "rescored", "sides",
-    "state", "step_why", "steps", "summary", "trial", "trials", "troubles", "within", "wrong",
+    "Address", "BothScores", "Comparison", "Continuation", "Doubt", "Episode", "Exchange", "Flip", "Integrity", "Lane",
+    "Lineage", "Mean", "Parent", "Rescored", "Side", "SolverSummary", "StepWhy", "Summary", "Trial", "Tried",
+    "Trouble", "VoidNote", "Wrong", "below_mark", "compare", "completed_through", "continuation", "episodes",
+    "exchange", "exchanges", "follow", "headline", "in_doubt", "integrity", "lineage", "locate", "narrowed",
+    "pairs_of", "request_messages", "rescored", "sides", "state", "step_why", "steps", "summary", "trial", "trials",
+    "troubles", "within", "wrong",
 ]  # fmt: skip

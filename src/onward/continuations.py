@@ -1,0 +1,91 @@
+"""What of a run has been continued already, and where: nothing is continued twice, nothing is paid for twice.
+
+A continuation is derived of its parent, its trials and its terms. The same words again mean the same one: it is gone
+on with where it was cut off, and has nothing to do where it was not. With another time, or for other trials, a new one
+begins where the earlier ones ended.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Literal
+
+from onward.errors import OnwardError
+from onward.runs import Run, open_run, stored_runs
+from onward.views.trials import trials
+
+__all__ = ["Earlier", "Reached", "as_continuation", "earlier"]
+
+Reached = Literal["done", "limit", "open"]
+"""How far a trial has come: to its end, to its limit again, or neither."""
+
+
+class Earlier:
+    """A run derived by `continue`."""
+
+    def __init__(self, run: Run) -> None:
+        self.run = run
+        self.derivation: Mapping[str, Any] = run.facts["run"]["derivation"]
+        self.trials: Mapping[str, int] = self.derivation.get("trials") or {}
+        """Its trials, each with the generation that it continues."""
+
+    @property
+    def arguments(self) -> dict[str, Any]:
+        """Its terms."""
+        return {name: value for name, value in self.derivation.items() if name not in _IDENTITY}
+
+    @cached_property
+    def _outcomes(self) -> dict[str, str]:
+        settled = self.run.standings()
+        return {one.key: one.outcome for one in trials(self.run) if settled.get(one.key) == "settled"}
+
+    def reached(self, trial: str) -> Reached:
+        """How far it has come with one of its trials."""
+        outcome = self._outcomes.get(trial, "")
+        return "open" if not outcome else "limit" if outcome == "timeout" else "done"
+
+    @property
+    def unfinished(self) -> list[str]:
+        """Its own trials that are owed."""
+        return [trial for trial in self.trials if self.reached(trial) == "open"]
+
+    def holds(self, wanted: Mapping[str, int]) -> bool:
+        """Whether it continues all of these."""
+        return wanted.items() <= self.trials.items()
+
+
+_IDENTITY = ("verb", "parent", "trials", "mismatches")
+
+
+def as_continuation(run: Run) -> Earlier | None:
+    """The run as a continuation, if it is one."""
+    derivation = run.facts["run"].get("derivation")
+    is_one = isinstance(derivation, Mapping) and derivation.get("verb") == "continue"
+    return Earlier(run) if is_one else None
+
+
+def earlier(parent: Run, store: Path, arguments: Mapping[str, Any], stack: ExitStack) -> list[Earlier]:
+    """Continuations of this run on these terms, that of time left out; the newest first. The stack closes them."""
+    found = []
+    for one in _continuations(store, stack):
+        same = {**one.arguments, "timeout": None} == {**arguments, "timeout": None}
+        if same and one.derivation["parent"] == parent.id:
+            found.append(one)
+    return sorted(found, key=lambda one: str(one.run.facts["run"]["created"]), reverse=True)
+
+
+def _continuations(store: Path, stack: ExitStack) -> Iterator[Earlier]:
+    for folder in stored_runs(store):
+        try:
+            run = open_run(folder)
+        except OnwardError:
+            continue
+        found = as_continuation(run)
+        if found is None:
+            run.close()
+        else:
+            stack.callback(run.close)
+            yield found
