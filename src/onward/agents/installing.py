@@ -213,12 +213,12 @@ class Venv(Package):
         interpreter(self.pythons, self.name)
 
     def make(self, folder: Path, version: str) -> dict[str, Any]:
-        """With the first of these Pythons that this machine has."""
+        """With the first of these Pythons that this machine has. Wheels alone: no package's own code is run."""
         base = interpreter(self.pythons, self.name)
         _run([base, "-m", "venv", folder / "venv"], f"{base} -m venv", folder)
         python = folder / "venv" / "bin" / "python"
         wanted = [requirement.format(version=version) for requirement in self.requirements]
-        options = ("--no-input", "--disable-pip-version-check", "-q", "--prefer-binary")
+        options = ("--no-input", "--disable-pip-version-check", "-q", "--only-binary=:all:")
         _run([python, "-m", "pip", "install", *options, *wanted], f"pip install {wanted[0]}", folder)
         script = folder / "venv" / "bin" / self.program
         if not script.is_file():
