@@ -223,11 +223,11 @@ class Venv(Package):
         script = folder / "venv" / "bin" / self.program
         if not script.is_file():
             raise UsageError(f"{wanted[0]} has no program called {self.program}")
-        return {"program": f"venv/bin/{self.program}", "python": "venv/bin/python", "base": _prefix(python)}
+        return {"program": f"venv/bin/{self.program}", "python": "venv/bin/python", "base": _prefix(base)}
 
 
 def _prefix(python: Path) -> str:
-    return _run([python, "-c", "import sys; sys.stdout.write(sys.base_prefix)"], str(python), Path("/"))
+    return _run([python, "-I", "-S", "-c", "import sys; sys.stdout.write(sys.base_prefix)"], str(python), Path("/"))
 
 
 def interpreter(versions: Sequence[str], who: str) -> Path:
