@@ -131,8 +131,7 @@ class _Play:
         spoken = {} if provider is None else {protocol: provider.speaking(protocol) for protocol in PROTOCOLS}
         token = door.admit(
             self.ctx, providers=spoken, rules=rules_for(self.adapter.name, self.installed.version),
-            miss="fail" if policy.cut else policy.miss, live=self._renamed,
-            exact_only=self.ctx.key.names[0] in policy.exact_only,
+            miss=policy.miss, live=self._renamed, exact_only=self.ctx.key.names[0] in policy.exact_only, cut=policy.cut,
         )  # fmt: skip
         guest, dismissed = door.guest(token), False
         with tempfile.TemporaryDirectory(prefix="onward-build-") as folder:

@@ -67,6 +67,13 @@ class Terms:
     """{model that the agent asks for: model that is asked, where no record answers}."""
     exact_only: bool = False
     """The step's fingerprint changed since its exchanges were recorded: only the exact level serves them."""
+    cut: bool = False
+    """Where the record ends, so does the step: no model is asked for anything, whatever the policy."""
+
+    @property
+    def closed(self) -> bool:
+        """Whether nothing goes to a model."""
+        return self.cut or self.miss == "fail"
 
 
 class Guest:
@@ -131,7 +138,7 @@ class Guest:
                 self._state.served(asked.request, self._recorded.named[found.key])
                 return await self._serve(Key(found.key), asked, found)
             await self._missed(asked.request, found)
-        elif self.terms.miss == "fail":
+        elif self.terms.closed:
             said = "no recorded exchange is left, and the model must not be asked"
             raise self._ended(StepOwed(said, kind="CutPoint"))
         return self._fly(asked)
@@ -183,11 +190,11 @@ class Guest:
         diverges = found.left or found.level == "prefix"
         if diverges:
             self._divergences.append(found.reason)
-        if policy == "fail":
-            raise self._ended(StepOwed(found.reason, kind="Miss" if diverges else "CutPoint"))
         if policy == "strict" and diverges:
             self.recorder.limits.stop(f"{self.context.key}: {found.reason}")
             raise self._ended(Stopping(found.reason))
+        if self.terms.closed:
+            raise self._ended(StepOwed(found.reason, kind="Miss" if diverges else "CutPoint"))
         self._state.missed(request, found)
         if policy == "fork" and diverges:
             await self._forked(found)

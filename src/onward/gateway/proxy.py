@@ -104,10 +104,10 @@ class Door:
 
     def admit(
         self, context: Context, *, providers: Mapping[str, Provider] | None = None, rules: Rules = GENERIC,
-        miss: Miss = "live", live: Mapping[str, str] | None = None, exact_only: bool = False,
+        miss: Miss = "live", live: Mapping[str, str] | None = None, exact_only: bool = False, cut: bool = False,
     ) -> str:  # fmt: skip
         """A token for the agent of this open step. What the step recorded before is served to it (see `Terms`)."""
-        terms = Terms(self._providers if providers is None else providers, rules, miss, live or {}, exact_only)
+        terms = Terms(self._providers if providers is None else providers, rules, miss, live or {}, exact_only, cut)
         token = f"onward-{secrets.token_urlsafe(24)}"
         self._guests[token] = Guest(context, terms, self._upstream, self._prices)
         return token
@@ -178,10 +178,8 @@ class Door:
     async def _pass_on(self, guest: Guest, visit: _Visit) -> None:
         """What costs nothing and is not recorded: counts of tokens, the list of models."""
         raw = await visit.body()
-        if visit.kind == "count" and guest.terms.miss == "fail":
-            counted = len(raw) // 4
-            name = "totalTokens" if visit.protocol == "gemini" else "input_tokens"
-            await visit.reply(200, orjson.dumps({name: counted}))
+        if guest.terms.closed:
+            await visit.reply(200, orjson.dumps(_by_ourselves(visit, raw)))
             return
         provider = guest.provider(visit.protocol)
         headers = sent_on(provider, visit.protocol, visit.to_send)
@@ -267,6 +265,13 @@ class _Visit:
         """A whole response."""
         await self.start(Head(status, {**headers, "content-length": str(len(body))}))
         await self.write(body, more=False)
+
+
+def _by_ourselves(visit: _Visit, raw: bytes) -> dict[str, Any]:
+    """What an agent is told where no provider may be asked: a count about right, a list of no models."""
+    if visit.kind == "count":
+        return {"totalTokens" if visit.protocol == "gemini" else "input_tokens": len(raw) // 4}
+    return {"models": []} if visit.protocol == "gemini" else {"object": "list", "data": []}
 
 
 def _spoken(path: str, headers: Mapping[str, str]) -> tuple[str, str]:

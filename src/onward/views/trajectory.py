@@ -150,9 +150,20 @@ def _episode(run: Run, key: Key, sample: str, *, scored: bool) -> Episode:
     return episode
 
 
+def _models(turns: Sequence[Turn]) -> list[str]:
+    """Who was asked; `a (recorded)`, `b (live)` where what was taken over was asked of another."""
+    taken = {turn.model for turn in turns if turn.model and turn.origin is not None}
+    own = {turn.model for turn in turns if turn.model and turn.origin is None}
+    found = dict.fromkeys(turn.model for turn in turns if turn.model)
+    if not taken or own <= taken:
+        return list(found)
+    said = {one: " (recorded)" if one not in own else " (live)" if one not in taken else "" for one in found}
+    return [f"{one}{how}" for one, how in said.items()]
+
+
 def _count(episode: Episode, turns: Sequence[Turn], read: _Read) -> None:
     episode.exchanges = len(turns)
-    episode.models = list(dict.fromkeys(turn.model for turn in turns if turn.model))
+    episode.models = _models(turns)
     episode.marks = dict(Counter(turn.mark for turn in turns))
     episode.levels = dict(Counter(turn.level for turn in turns if turn.mark == "served"))
     results = [entry for calls in read.calls.values() for entry in calls.results]
