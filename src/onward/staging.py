@@ -101,7 +101,7 @@ def _policy(run: Run, settings: Settings) -> Policy:
     changed = frozenset() if derivation.get("verb") == "continue" else frozenset(facts.get("changed", ()))
     stated = settings.flags.on_divergence or derivation.get("on_divergence") or "warn"
     cut, live = bool(derivation.get("replay_only")), str(derivation.get("model") or "")
-    return Policy(MISSES[stated], exact_only=changed, cut=cut, live=live)
+    return Policy(MISSES[stated], exact_only=changed, cut=cut, live=live, trials=derivation.get("trials") or ())
 
 
 @asynccontextmanager

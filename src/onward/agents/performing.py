@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Container, Mapping
 from contextlib import AbstractAsyncContextManager, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -27,6 +27,7 @@ from onward.gateway.guests import Guest, Miss
 from onward.gateway.normalisers import rules_for
 from onward.gateway.providers import Provider
 from onward.gateway.proxy import Door
+from onward.keys import Key
 from onward.protocols import PROTOCOLS
 from onward.sandbox import Place, Ran, Sandbox, SandboxFailed, open_sandbox
 from onward.sandbox.container import Container
@@ -54,6 +55,13 @@ class Policy:
     """Stop where the record ends: the work is judged as it stands there, and no model is asked."""
     live: str = ""
     """`provider/name` of the model that is asked where the record ends, if it is another than the recorded one."""
+    trials: Container[str] = ()
+    """The trials that `cut` and `live` are about: those that are continued."""
+
+    def of(self, key: Key) -> Policy:
+        """The policy for one trial."""
+        continued = "/".join(key.split("/")[:3]) in self.trials
+        return self if continued else replace(self, cut=False, live="")
 
 
 @dataclass(slots=True)
@@ -90,7 +98,7 @@ class Stage:
             try:
                 if not episode.model:
                     return await _Play(self, ctx, episode, adapter, installed).run()
-                async with self.reach(self.policy.live or episode.model) as (provider, model):
+                async with self.reach(self.policy.of(ctx.key).live or episode.model) as (provider, model):
                     return await _Play(self, ctx, episode, adapter, installed, provider, model).run()
             except SandboxFailed as error:
                 raise StepOwed(str(error), kind="SandboxFailed") from error
@@ -121,13 +129,18 @@ class _Play:
     """The model's name at its provider, where the record ends."""
 
     @property
+    def policy(self) -> Policy:
+        """How this trial treats what is recorded."""
+        return self.stage.policy.of(self.ctx.key)
+
+    @property
     def model(self) -> str:
         """The name by which the agent knows the model, whoever answers."""
         return self.episode.model.partition("/")[2] or self.episode.model
 
     async def run(self) -> Any:
         """The value of the step. Raises StepTimeout with one, StepFailed, StepOwed, and what ends the run."""
-        door, policy, provider = self.stage.door, self.stage.policy, self.provider
+        door, policy, provider = self.stage.door, self.policy, self.provider
         spoken = {} if provider is None else {protocol: provider.speaking(protocol) for protocol in PROTOCOLS}
         token = door.admit(
             self.ctx, providers=spoken, rules=rules_for(self.adapter.name, self.installed.version),
@@ -240,7 +253,7 @@ class _Play:
         ended = self.ctx.ended
         if isinstance(ended, StepTimeout):
             timeout = timeout or ended
-        elif self.stage.policy.cut and isinstance(ended, StepOwed) and ended.kind == "CutPoint":
+        elif self.policy.cut and isinstance(ended, StepOwed) and ended.kind == "CutPoint":
             timeout = StepTimeout("the record ends here", kind="CutPoint")
         elif ended is not None:
             raise ended
