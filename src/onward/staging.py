@@ -21,6 +21,7 @@ from onward.errors import UsageError
 from onward.experiment import SolverSpec, Spec
 from onward.gateway import Gateway
 from onward.gateway.proxy import Door
+from onward.keys import Key
 from onward.runs import Run
 from onward.sandbox import Engine, reap
 from onward.sandbox.images import digest_of, engines
@@ -89,7 +90,8 @@ def bounds_of(run: Run, task: Task, limits: Mapping[str, Any]) -> dict[str, Any]
     derivation = run.facts["run"].get("derivation") or {}
     own = (task.metadata.get("folder") or {}).get("agent_seconds")
     seconds = limits.get("time") or own or AGENT_SECONDS
-    if derivation.get("verb") != "continue":
+    continued = {one.split("/")[1] for one in derivation.get("trials") or ()}
+    if derivation.get("verb") != "continue" or Key.of(task.id) not in continued:
         return {**limits, "time": seconds}
     return {**limits, "time": derivation.get("timeout") or seconds, "fresh": True}
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import tempfile
-from collections.abc import Callable, Container, Mapping
+from collections.abc import Callable, Collection, Mapping
 from contextlib import AbstractAsyncContextManager, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -55,7 +55,7 @@ class Policy:
     """Stop where the record ends: the work is judged as it stands there, and no model is asked."""
     live: str = ""
     """`provider/name` of the model that is asked where the record ends, if it is another than the recorded one."""
-    trials: Container[str] = ()
+    trials: Collection[str] = ()
     """The trials that `cut` and `live` are about: those that are continued."""
 
     def of(self, key: Key) -> Policy:
