@@ -164,6 +164,13 @@ def test_a_complete_import_is_complete_whatever_agent_is_installed_here(tmp_path
     assert open_run(found.folder).journal.head().seq == before
 
 
+def test_a_number_that_no_journal_holds_leaves_its_exchange_out_and_no_other(tmp_path: Path) -> None:
+    rows = Episode(3).rows
+    rows[1]["response"]["body"] = completion("Step 1.", ("toolu_1", "Bash", json.dumps({"n": 2**70})))
+    found = made(tmp_path, rows)
+    assert (found.exchanges, found.left_out) == (2, {"not to be kept": 1})
+
+
 _JSON = st.recursive(
     st.none() | st.booleans() | st.integers(-(2**70), 2**70) | st.floats() | st.text(max_size=8),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner, max_size=3),

@@ -22,20 +22,21 @@ from onward import lineage
 from onward.clock import Clock, SystemClock, iso
 from onward.entry import BlobRef, Entry, Outcome, blob_digest, pack
 from onward.entry import Row as Stored
-from onward.errors import UsageError
+from onward.errors import Refused, UsageError
 from onward.experiment import Assembled, SolverSpec, Spec, assemble
 from onward.fingerprint import Fingerprint, digest_of
 from onward.formats.benchflow import Exchange, Recording, Row
 from onward.formats.benchflow.answers import answer_in, usage_of
 from onward.formats.benchflow.redaction import MARK
 from onward.formats.benchflow.rows import message_of, seconds_of
-from onward.gateway.exchanges import request_of
+from onward.gateway.exchanges import request_of, said_hash
 from onward.gateway.normalisers import Rules, allowing, rules_for
 from onward.gateway.providers import PROVIDERS
 from onward.gateway.refusals import refusal
 from onward.gateway.serving import PREFIX, target_of
 from onward.keys import Key
 from onward.plan import seed_of
+from onward.protocols.turns import FORMS
 from onward.protocols.wire import compact
 from onward.runs import run_id
 from onward.stages import sample_fingerprint
@@ -110,6 +111,7 @@ def adopt(
         rows = [_packed(entry, made.blobs) for entry in trial.entries(kept)]
         standing = asyncio.run(lineage.create(store, made, ticking, rows=rows, notes=notes))
     left = Counter(str(one.standing) for one in recording.exchanges if not one.served)
+    left.update({"not to be kept": unkept} if (unkept := len(recording.served) - len(kept)) else {})
     return Adopted(standing, standing.name, created, len(kept), dict(left))
 
 
@@ -204,6 +206,10 @@ def _value(exchange: Exchange) -> dict[str, Any] | None:
         body = refusal(row.protocol, status, row.refusal)
     else:
         answer = answer_in(row, thinking=exchange.thinking)
+        try:
+            said_hash(row.protocol, FORMS[row.protocol].turn(answer or {}))
+        except Refused:
+            return None  # a number that no journal holds: nothing could be matched to what follows it
         if answer is None:
             return None
         body = compact(answer).encode()

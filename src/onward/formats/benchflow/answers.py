@@ -20,7 +20,7 @@ _SERVER = "srvtoolu_"
 
 
 def _count(value: Any) -> int:
-    return value if isinstance(value, int) and not isinstance(value, bool) and value > 0 else 0
+    return value if isinstance(value, int) and not isinstance(value, bool) and 0 < value < 2**53 else 0
 
 
 def _part(usage: Json, name: str) -> Json:

@@ -6,17 +6,19 @@ belongs to, which attempt it is, or whether its answer was ever read: content an
 
 from __future__ import annotations
 
+import json
 import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from hashlib import sha256
 from itertools import pairwise
 from typing import Any, Literal
 
 from onward.fingerprint import digest_of
 from onward.formats.benchflow.answers import answer_in
 from onward.formats.benchflow.rows import Row
-from onward.protocols.turns import FORMS
+from onward.protocols.turns import FORMS, Said
 
 __all__ = ["SERVED", "Exchange", "Standing", "inversions", "stood", "ties"]
 
@@ -163,7 +165,7 @@ class _Seen:
         for start, stop in runs[-_LATEST:]:
             said = form.said(messages[start:stop])
             if said:
-                name = (self._lanes[at], digest_of([said.text, said.calls]))
+                name = (self._lanes[at], _digest(said))
                 self._turns[name] = at
                 self._bare[name] = not any(_has_thinking(one) for one in messages[start:stop])
         end = runs[-1][1] if runs else len(messages)
@@ -176,7 +178,7 @@ class _Seen:
         answer = answer_in(row) if row.is_answer else None
         form = FORMS[row.protocol]
         said = form.said(form.turn(answer)) if answer is not None else None
-        return (digest_of([said.text, said.calls]), said.text) if said else ("", "")
+        return (_digest(said), said.text) if said else ("", "")
 
     def _is_consumed(self, at: int) -> bool:
         digest, text = self._said[at]
@@ -215,6 +217,11 @@ class _Seen:
         """Whether the agent carried the turn on with its thinking; true where nothing shows it."""
         digest, _ = self._said[at]
         return not (digest and self._bare.get((self._lanes[at], digest), False))
+
+
+def _digest(said: Said) -> str:
+    """Of what was said; a call's arguments may hold numbers for which there is no canonical form."""
+    return sha256(json.dumps([said.text, said.calls], sort_keys=True).encode()).hexdigest()
 
 
 def _has_thinking(message: Mapping[str, Any]) -> bool:
