@@ -19,9 +19,8 @@ from typing import Any
 from tests.agents.rig import CACHE, INSTRUCTION, ready
 from tests.cli.console import Done, Shell, ended, until
 
-from onward.ask import Answer
 from onward.gateway.normalisers import normalised, rules_for
-from onward.gateway.scripted import Request
+from onward.gateway.scripted import Answering, Request
 from onward.runs import open_run
 from onward.sandbox.marks import MARKER, folders
 from onward.staging import place_of
@@ -38,14 +37,14 @@ MORE: Mapping[str, Mapping[str, Any]] = {
 class Waiting:
     """A script that, after so many answers, keeps a request waiting for ever: whoever asked is killed meanwhile."""
 
-    def __init__(self, script: Script) -> None:
+    def __init__(self, script: Answering) -> None:
         self.script = script
         self.answers: int | None = None
         """After how many; None: never."""
         self.given = 0
         self.reached = threading.Event()
 
-    def __call__(self, request: Request) -> Answer | Fault:
+    def __call__(self, request: Request) -> Any:
         """What the script says, or nothing."""
         if self.answers is not None and self.given >= self.answers:
             self.reached.set()
@@ -63,7 +62,7 @@ class Journey:
     """A run of one agent at one task."""
 
     def __init__(
-        self, folder: Path, agent: str, script: Script | Sequence[str] = EQUAL_EPISODE, *, pace: float = 0.0,
+        self, folder: Path, agent: str, script: Answering | Sequence[str] = EQUAL_EPISODE, *, pace: float = 0.0,
         **more: Any,
     ) -> None:  # fmt: skip
         """`more`: fields of the experiment; `solver` and `limits` are put over the usual ones."""
@@ -72,7 +71,7 @@ class Journey:
         if agent != "command":
             adapter, installed = ready(agent)
             self.rules, self.protocol = rules_for(agent, installed.version), adapter.protocols[0]
-        self.waiting = Waiting(script if isinstance(script, Script) else Script(script, ids="call"))
+        self.waiting = Waiting(script if callable(script) else Script(script, ids="call"))
         self.server = ProviderServer(self.waiting, pace=pace)
         self.shell = Shell(folder)
         self.shell.environment |= {"ONWARD_CACHE": str(CACHE), "SCRIPTED_API_KEY": KEY}

@@ -37,7 +37,7 @@ from onward.gateway.prices import Prices
 from onward.gateway.providers import Provider
 from onward.gateway.recording import Sending, bound_of
 from onward.gateway.refusals import refusal
-from onward.gateway.serving import PREFIX, answer_of, before, exchange_of
+from onward.gateway.serving import PREFIX, answer_of, before, exchange_of, starts_beside
 from onward.gateway.upstream import Upstream
 from onward.keys import Key
 from onward.once import Step
@@ -96,6 +96,8 @@ class Guest:
         self._levels: Counter[str] = Counter()
         self._divergences: list[str] = []
         self._paid = 0
+        self._beside = False
+        """Whether something was started that goes on beside the conversation: no record can bring back its timing."""
         self.over = asyncio.Event()
         """Set when nothing more may be done in this step (`context.ended` says why)."""
         self.on_live: Callable[[], None] | None = None
@@ -179,10 +181,17 @@ class Guest:
         except (Malformed, Reported) as error:
             raise UsageError(f"the record of {key} cannot be rendered: {error}") from None
         flight.end(head, [body], answered=True)
+        self._heed(asked, value)
         meter = self.context.meter
         if meter is not None and not (meter.own and self.context.history.is_elsewhere(key)):
             self._spend(value.get("usage") or {})
         return flight
+
+    def _heed(self, asked: Asked, value: Mapping[str, Any]) -> None:
+        """Only an agent whose tools take such an argument can be told to use it."""
+        offered = [name for name in self.terms.rules.background if name.encode() in asked.raw]
+        if offered and not self._beside:
+            self._beside = starts_beside(asked.protocol, value, offered)
 
     async def _missed(self, request: Request, found: Match) -> None:
         """No recorded exchange may answer this. Returns where it goes to the model; else raises what it comes to."""
@@ -303,6 +312,7 @@ class Guest:
             length = str(sum(map(len, sending.held)))
             head = Head(head.status, {**head.headers, "content-length": length})
         flight.end(head, sending.held, answered=True)
+        self._heed(asked, value)
         self._spend(value.get("usage") or {})
 
     def _refused(self, flight: Flight, sending: Sending, error: OnwardError) -> None:
@@ -353,6 +363,7 @@ class Guest:
             "paid": self._paid, "served": dict(self._levels), "divergences": len(self._divergences),
             "first_divergence": self._divergences[0] if self._divergences else None, "policy": self.terms.miss,
             "rules": self.terms.rules.name, "left": len(left),
+            "reproducible": not self._beside,
         }  # fmt: skip
 
 

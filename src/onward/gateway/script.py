@@ -16,7 +16,7 @@ from onward.ask import Answer
 from onward.gateway.scripted import Request
 from onward.protocols.turns import FORMS
 
-__all__ = ["EPISODE", "EQUAL_EPISODE", "Script"]
+__all__ = ["EPISODE", "EQUAL_EPISODE", "Script", "Step"]
 
 EPISODE: tuple[str, ...] = (
     "printf 'alpha\\nbeta\\n' > notes.txt",
@@ -43,13 +43,17 @@ _SUBMIT = "COMPLETE_TASK_AND_SUBMIT_FINAL_OUTPUT"
 """How mini-swe-agent is told, in its prompt, to say that it is done."""
 
 
+Step = str | Mapping[str, Any]
+"""A command for the shell tool, or a call of another: `{"name": tool, "arguments": {…}}`."""
+
+
 class Script:
-    """`steps`: a command each, or several that are run in parallel. Then it says `final`, as the agent wants to hear
-    it. `side` is the answer to requests without tools. Calls have new ids each time, as providers mint them; with `ids`
-    they begin with this and are always the same."""
+    """`steps`: a command each (or a call), or several that are run in parallel. Then it says `final`, as agents want to
+    hear it. `side` is the answer to requests without tools. Calls have new ids each time, as providers mint them;
+    with `ids` they begin with this and are always the same."""
 
     def __init__(
-        self, steps: Sequence[str | Sequence[str]] = EPISODE, *, final: str = "All done.", side: str = "A small task",
+        self, steps: Sequence[Step | Sequence[Step]] = EPISODE, *, final: str = "All done.", side: str = "A small task",
         ids: str = "",
     ) -> None:  # fmt: skip
         self.steps, self.final, self.side, self.ids = steps, final, side, ids
@@ -69,8 +73,8 @@ class Script:
         if turn >= len(self.steps):
             return self._end(request, tools, turn)
         step = self.steps[turn]
-        commands = [step] if isinstance(step, str) else step
-        calls = [_shell(tools, command, self._id(turn, at)) for at, command in enumerate(commands)]
+        together = [step] if isinstance(step, str | Mapping) else step
+        calls = [_made(tools, one, self._id(turn, at)) for at, one in enumerate(together)]
         return Answer(f"Step {turn + 1}.", "tool", calls)
 
     def _end(self, request: Request, tools: Mapping[str, Mapping[str, Any]], turn: int) -> Answer:
@@ -92,6 +96,12 @@ def _tools(request: Request) -> dict[str, Mapping[str, Any]]:
             schema = one.get("input_schema") or one.get("parametersJsonSchema") or one.get("parameters") or {}
             found[str(one.get("name"))] = schema
     return found
+
+
+def _made(tools: Mapping[str, Mapping[str, Any]], step: Step, id: str) -> Mapping[str, Any]:
+    if isinstance(step, str):
+        return _shell(tools, step, id)
+    return _call(step["name"], step["arguments"], tools.get(step["name"], {}), id)
 
 
 def _shell(tools: Mapping[str, Mapping[str, Any]], command: str, id: str) -> Mapping[str, Any]:

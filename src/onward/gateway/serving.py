@@ -17,7 +17,7 @@ from onward.protocols.recorded import assembled, response_of
 from onward.protocols.turns import FORMS
 from onward.protocols.wire import compact, load
 
-__all__ = ["PREFIX", "Before", "answer_of", "before", "target_of", "turn_of"]
+__all__ = ["PREFIX", "Before", "answer_of", "before", "exchange_of", "starts_beside", "target_of", "turn_of"]
 
 PREFIX = "llm:"
 """What the names of exchanges begin with."""
@@ -77,6 +77,12 @@ def exchange_of(key: str, request: Request, value: Mapping[str, Any], *, exact_o
 def turn_of(protocol: str, response: Mapping[str, Any]) -> Sequence[Mapping[str, Any]]:
     """The assistant turn that a whole response adds."""
     return FORMS[protocol].turn(response)
+
+
+def starts_beside(protocol: str, value: Mapping[str, Any], background: Sequence[str]) -> bool:
+    """Whether an answer has a tool start something that goes on beside the conversation (see `Rules`)."""
+    calls = FORMS[protocol].said(turn_of(protocol, response_of(protocol, value))).calls
+    return any(isinstance(told, Mapping) and told.get(name) is True for _, told in calls for name in background)
 
 
 def answer_of(protocol: str, value: Mapping[str, Any], stream: bool) -> tuple[Head, bytes]:

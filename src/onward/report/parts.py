@@ -37,6 +37,8 @@ def trial_part(trial: Trial, steps: Sequence[Tried]) -> str:
         words.append(f"{moment(trial.started)}" + (f", {took:.1f} s" if took is not None else ""))
     if trial.generation:
         words.append(f"done again {count(trial.generation, 'time')}")
+    if any(_is_marked(step.value) for step in steps):
+        words.append("not reproducible (see --trajectory)")
     table = Table("step", "outcome", ">attempts", ">calls", ">spent", "value")
     for step in steps:
         told = clip(_shown(step.value), 90) if step.outcome == "ok" else clip(step.reason, 90)
@@ -49,6 +51,12 @@ def trial_part(trial: Trial, steps: Sequence[Tried]) -> str:
             told,
         )
     return f"{trial.solver}, trial {trial.number}: {', '.join(words)}\n{table.text()}"
+
+
+def _is_marked(value: Any) -> bool:
+    """Whether it is an episode's, whose lanes ran in the background."""
+    report = value.get("exchanges") if isinstance(value, Mapping) else None
+    return isinstance(report, Mapping) and report.get("reproducible") is False
 
 
 def _shown(value: Any) -> Any:

@@ -216,6 +216,8 @@ def _facts(found: Episode) -> Iterator[str]:
 
 def _standing_out(found: Episode) -> Iterator[tuple[str, str]]:
     """What a reader must not miss: (style, line) each."""
+    if not found.reproducible:
+        yield "odd", "≠ not reproducible: it had tools work in the background, and no record brings back their timing"
     turns = [(lane, turn) for lane in found.lanes for turn in lane.turns]
     differing = [(lane, turn) for lane, turn in turns if turn.difference]
     if differing:

@@ -73,9 +73,11 @@ class Episode:
     active: float | None
     """Seconds, where the step is timed."""
     policy: str = ""
-    """What was to be done about a divergence. This and the next two are told by an attempt that came to an end."""
+    """What was to be done about a divergence. This and the next three are told by an attempt that came to an end."""
     divergences: int = 0
     first_divergence: str = ""
+    reproducible: bool = True
+    """Whether nothing was started that went on beside the conversation: no record brings back its timing."""
     models: list[str] = field(default_factory=list)
     exchanges: int = 0
     marks: dict[str, int] = field(default_factory=dict)
@@ -142,6 +144,7 @@ def _episode(run: Run, key: Key, sample: str, *, scored: bool) -> Episode:
         step, known.solver, agent, known.outcome, sampled, known.reason, known.scores,
         attempts, run.voids.generation(step), read.active, str(report.get("policy") or ""),
         int(report.get("divergences") or 0), str(report.get("first_divergence") or ""),
+        report.get("reproducible", True),
     )  # fmt: skip
     told = [heard(calls, began) for calls in read.calls.values()]
     episode.lanes = _lanes(told)

@@ -56,9 +56,12 @@ _FIRST_WORDS = (
 )  # fmt: skip
 """Where an agent's own preamble stands. Dates further on are the conversation's, and count."""
 
+_CLAUDE_BACKGROUND, _GEMINI_BACKGROUND = "run_in_background", "is_background"
+
 GENERIC = Rules(
     "generic", "0",
     (_DELIVERY, _CACHE, _CACHE_KEY, _USER_ID, _CLIENT, _date(*_FIRST_WORDS), _GEMINI_IDS, _SORT),
+    background=(_CLAUDE_BACKGROUND, _GEMINI_BACKGROUND),
 )  # fmt: skip
 
 _CLAUDE_TEXTS = (
@@ -75,8 +78,15 @@ _CLAUDE_CODE = Rules(
         _date("messages[0].content[*].text"),
         Rule("agent-ids", "alias", _CLAUDE_TEXTS, r"agentId: ([0-9a-z]{6,})", "agent", where="agentId: "),
         Rule("agent-ids", "alias", _CLAUDE_TEXTS, r"<task-id>([0-9a-z]{6,})", "agent", where="<task-id>"),
+        Rule(
+            "agent-ids", "alias", _CLAUDE_TEXTS, r"SendMessage with to: '([0-9a-z]{6,})'", "agent",
+            where="SendMessage with to: ",
+        ),
+        Rule("agent-usage", "mask", _CLAUDE_TEXTS, r"(<usage>[^<]*duration_ms: )\d+", r"\1MS", "duration_ms: "),
         _SORT,
     ),
+    edition=2,
+    background=(_CLAUDE_BACKGROUND,),
 )  # fmt: skip
 
 _CODEX = Rules(
@@ -114,6 +124,7 @@ _GEMINI_CLI = Rules(
         _date("contents[0].parts[*].text"),
         _SORT,
     ),
+    background=(_GEMINI_BACKGROUND,),
 )  # fmt: skip
 
 _OPENCODE = Rules(

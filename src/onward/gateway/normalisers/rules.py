@@ -64,6 +64,9 @@ class Rules:
     since: str
     rules: tuple[Rule, ...]
     edition: int = 1
+    background: tuple[str, ...] = ()
+    """Arguments of its tools that, being true, start what goes on beside the conversation: a sub-agent, a command. What
+    the one finds of the other's work is then a matter of timing, which no record brings back."""
 
     @property
     def name(self) -> str:
@@ -77,10 +80,12 @@ class Rules:
 
 
 def rules_from(data: Mapping[str, Any]) -> Rules:
-    """Rules written as JSON or YAML: `agent`, `since`, `rules` (`name`, `action`, `paths`, …). Raises UsageError."""
+    """Rules written as JSON or YAML: `agent`, `since`, `rules` (`name`, `action`, `paths`, …), `background`.
+    Raises UsageError."""
     try:
         made = tuple(Rule(**{**rule, "paths": tuple(rule.get("paths", ()))}) for rule in data["rules"])
-        return Rules(str(data["agent"]), str(data["since"]), made, int(data.get("edition", 1)))
+        beside = tuple(map(str, data.get("background", ())))
+        return Rules(str(data["agent"]), str(data["since"]), made, int(data.get("edition", 1)), beside)
     except (KeyError, TypeError, AttributeError, ValueError) as error:
         raise UsageError(f"these are no rules: {error!r}") from None
 
