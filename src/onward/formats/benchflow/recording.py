@@ -9,7 +9,7 @@ each line is an exchange or says why it is none.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from hashlib import sha256
 from pathlib import Path
@@ -19,7 +19,7 @@ import orjson
 
 from onward.errors import UsageError
 from onward.formats.benchflow.answers import usage_of
-from onward.formats.benchflow.rows import Row, object_of, row_of, seconds_of
+from onward.formats.benchflow.rows import Row, object_of, row_of
 from onward.formats.benchflow.standing import Exchange, stood
 
 __all__ = ["LLM", "Recording", "find_folders", "is_folder", "read"]
@@ -263,15 +263,3 @@ def _events(content: bytes) -> Mapping[str, float] | None:
 
 def _numbers(given: Json) -> dict[str, float]:
     return {str(name): number for name, value in given.items() if (number := _number(value)) is not None}
-
-
-def started(recording: Recording) -> float | None:
-    """When the run began, in seconds of UTC as far as its zone is known."""
-    at = seconds_of(recording.config.get("started_at") or recording.result.get("started_at"))
-    return None if at is None else at - recording.zone
-
-
-def spans(exchanges: Sequence[Exchange]) -> list[tuple[float, float]]:
-    """When the model was at work: from each asking to its answer."""
-    return [(one.row.asked, one.row.answered) for one in exchanges
-            if one.row.asked is not None and one.row.answered is not None]  # fmt: skip
