@@ -55,6 +55,8 @@ class Ending:
     stopped: str | None = None
     reasons: Mapping[str, int] = field(default_factory=dict)
     """Why trials are still owed: reason → how many."""
+    unpriced: int = 0
+    """Calls of this invocation of which nobody knows what they cost."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -289,6 +291,8 @@ class _Shared:
             bounds = self.bounds_of(self.run, work.task, self.bounds) if work.solver.is_agent else self.bounds
             context = trial_context(self.world, key, history, bounds)
             progress.in_flight += 1
+            if work.solver.is_agent and context.meter is not None:
+                progress.working[key] = context.meter
             try:
                 state = await trial(context, work, self.invocation.settings.flags.until)
             except (StepFailed, StepTimeout) as error:
@@ -305,6 +309,7 @@ class _Shared:
                 raise
             finally:
                 progress.in_flight -= 1
+                progress.working.pop(key, None)
             self._settled(key, work, state)
 
         return body
@@ -324,7 +329,7 @@ class _Shared:
             code = 0 if progress.done >= progress.total else 3
         return Ending(
             self.run.name, self.invocation.folder, code, progress.done, progress.total, progress.settled,
-            progress.calls, progress.usd, stopped, dict(reasons or {}),
+            progress.calls, progress.usd, stopped, dict(reasons or {}), progress.unpriced,
         )  # fmt: skip
 
 

@@ -10,40 +10,27 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
-from datetime import datetime
-from itertools import chain, islice
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
 from onward import choice, launch
-from onward.ask import Answer, Ask, Call
-from onward.clock import SystemClock
 from onward.config import Settings
-from onward.context import Context, World
 from onward.drive import gateway_of
 from onward.errors import Drifted, OnwardError
+from onward.estimate import SAMPLE, Work, estimate
 from onward.experiment import Assembled, Spec
-from onward.history import History
-from onward.keys import Key
-from onward.limits import Bounds, Limits
 from onward.lineage import Wanted
-from onward.once import Missing, Step
-from onward.peek import Peek
 from onward.plan import STAGES, Plan
 from onward.progress import Quiet
 from onward.runs import Run, find, folder_name, open_run, run_id
-from onward.solvers import Solver
 from onward.takeover import Takeover, survey
 from onward.tasks import Task
 
 __all__ = ["Forecast", "Owed", "of_resume", "of_run"]
 
-_SAMPLE = 20
-"""Owed requests that are made up to see what they cost at most."""
-_RECENT = 2000
-"""Entries of which calls' times are taken."""
 _TOLD = 10
 """Remarks on tasks that are named."""
 
@@ -82,8 +69,11 @@ class Forecast:
     """Model calls; None where a solver's own code decides and nothing is recorded to go by."""
     usd: float | None
     basis: str
-    """Where cost comes from: `averages`, `list price` (at most), or `unknown`."""
+    """Where cost comes from: `averages`, `list price` (at most), `nothing to ask`, `agents` (which ask as often as they
+    see fit), or `unknown`."""
     seconds: float | None
+    bounded: bool = False
+    """Whether `seconds` is what agents' limits allow at most; else it goes by how long recorded calls took."""
     notes: tuple[str, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
@@ -176,7 +166,7 @@ def _case_of(run: Run, made: Wanted, settings: Settings, *, extends: bool) -> _C
         case.extra = (made.count - len(recorded)) * len(run.plan.solvers) * run.plan.trials
         case.notes = (f"{len(recorded):,} → {made.count:,} tasks",)
         known = set(recorded)
-        case.added = tuple(task for name, (_, task) in choice.by_id(made).items() if name not in known)[:_SAMPLE]
+        case.added = tuple(task for name, (_, task) in choice.by_id(made).items() if name not in known)[:SAMPLE]
     elif not same or (settings.flags.limit is not None and made.count < len(recorded)):
         case.only = {task for chunk in made.chunks for task in chunk.ids}.__contains__
     return case
@@ -207,12 +197,12 @@ async def _standing(case: _Case) -> Forecast:
         new = sum(one.count for one in owed if one.why == "new") + case.extra
         doubt, doubt_usd = run.in_doubt()
         added = ((solver, task) for task in case.added for solver in run.plan.solvers)
-        work = _Work(case.assembled, ask, case.settings, [run], owed, case.extra, todo, now)
-        cost = await _cost(work, chain(_some(run, plan, settled), added))
+        work = Work(case.assembled, ask, case.settings, [run], _by_stage(owed), case.extra, todo, now)
+        cost = await estimate(work, chain(_some(run, plan, settled), added))
         total = len(run.plan) + case.extra
         return Forecast(
             run.name, True, total, len(run.plan) - _left(run, settled), now, dict(found.kept), owed, new, 0, (), doubt,
-            doubt_usd, *cost, case.notes,
+            doubt_usd, *cost, notes=case.notes,
         )  # fmt: skip
     finally:
         await ask.close()
@@ -240,6 +230,13 @@ def _owed(found: Mapping[tuple[str, str], int], until: str | None) -> tuple[Owed
     last = STAGES.index(until) if until else len(STAGES)
     rows = [Owed(stage, why, count) for (stage, why), count in found.items() if STAGES.index(stage) <= last]
     return tuple(sorted(rows, key=lambda one: (STAGES.index(one.stage), one.why)))
+
+
+def _by_stage(rows: Iterable[Owed]) -> Counter[str]:
+    found = Counter[str]()
+    for one in rows:
+        found[one.stage] += one.count
+    return found
 
 
 def _some(run: Run, plan: Plan, settled: set[str]) -> Iterator[tuple[str, Task]]:
@@ -278,122 +275,13 @@ async def _fresh(made: Wanted, settings: Settings, name: str) -> Forecast:
         tasks = (task for _, task in choice.by_id(made).values())
         pairs = ((solver, task) for task in tasks for solver in made.plan.solvers)
         now = min(todo, flags.max_new * len(made.plan.solvers)) if flags.max_new is not None else todo
-        cost = await _cost(_Work(made.assembled, ask, settings, parents, rows, extra, todo, now), pairs)
+        cost = await estimate(Work(made.assembled, ask, settings, parents, _by_stage(rows), extra, todo, now), pairs)
         new = extra + sum(takeover.fresh for takeover in takeovers)
         return Forecast(
             name, False, len(made.plan), max(0, len(made.plan) - todo), now, dict(kept), rows, new, gone,
-            tuple(parent.name for parent in parents), 0, 0.0, *cost, tuple(watch.lines),
+            tuple(parent.name for parent in parents), 0, 0.0, *cost, notes=tuple(watch.lines),
         )  # fmt: skip
     finally:
         await ask.close()
         for takeover in takeovers:
             takeover.parent.close()
-
-
-# ---------------------------------------------------------------- calls, cost, time
-
-
-@dataclass(slots=True)
-class _Work:
-    """What would be done, and what there is to judge it by."""
-
-    assembled: Assembled
-    ask: Ask
-    settings: Settings
-    runs: Sequence[Run]
-    owed: tuple[Owed, ...]
-    extra: int
-    todo: int
-    now: int
-
-
-async def _cost(work: _Work, owed: Iterator[tuple[str, Task]]) -> tuple[int | None, float | None, str, float | None]:
-    """(calls, usd, basis, seconds)."""
-    stages = work.assembled.stages
-    generated = sum(one.count for one in work.owed if one.stage == "generate") + work.extra * stages.samples
-    trials = generated / stages.samples
-    judged = sum(one.count for one in work.owed if one.stage == "judge") + trials * len(stages.judges)
-    if work.settings.flags.until not in (None, "judge"):
-        judged = 0
-    share = work.now / work.todo if work.todo else 1.0
-    per_answer, usd, seconds = _averages(work.runs)
-    if per_answer is None:
-        per_answer = (
-            1.0 if all(solver.model for solver in work.assembled.spec.solvers if solver.python is None) else None
-        )
-        if any(solver.python is not None for solver in work.assembled.spec.solvers):
-            per_answer = None
-    calls = None if per_answer is None else round((generated * per_answer + judged) * share)
-    if not generated and not judged:
-        return 0, 0.0, "nothing to ask", 0.0
-    if calls is None:
-        return None, None, "unknown", None
-    width = work.settings.flags.limits.get("concurrency") or work.assembled.spec.limits.concurrency
-    time = None if seconds is None else calls * seconds / max(1, min(width, calls or 1))
-    if usd is not None:
-        return calls, calls * usd, "averages", time
-    bound = await _bound(work, owed)
-    return calls, None if bound is None else calls * bound, "list price" if bound is not None else "unknown", time
-
-
-def _averages(runs: Sequence[Run]) -> tuple[float | None, float | None, float | None]:
-    """(calls per answer, usd per call, seconds per call) over what these runs have recorded."""
-    count, usd, answers = 0, 0.0, 0
-    seconds: list[float] = []
-    for run in runs:
-        sums = run.journal.sums()
-        count += sums.spent[2] + sums.reused[2]
-        usd += sums.spent[0] + sums.reused[0]
-        answers += sum(1 for head in run.journal.newest(5) if "/generate/" in head.key and head.outcome == "ok")
-        seconds += _times(run)
-    if not count or not answers:
-        return None, None, None
-    return count / answers, usd / count, sum(seconds) / len(seconds) if seconds else None
-
-
-def _times(run: Run) -> list[float]:
-    """How long recent calls took."""
-    sent: dict[tuple[str, int], str] = {}
-    found = []
-    for _, row in run.journal.rows("", after=max(0, run.journal.head().seq - _RECENT), kinds=("intent", "result")):
-        if row.kind == "intent" and row.tokens is not None:
-            sent[row.key, row.attempt] = row.at
-        elif row.kind == "result" and (row.key, row.attempt) in sent:
-            then = datetime.fromisoformat(sent.pop((row.key, row.attempt)))
-            found.append((datetime.fromisoformat(row.at) - then).total_seconds())
-    return found
-
-
-class _Quote(Peek):
-    """Notes what a call would cost at most, instead of sending it."""
-
-    def __init__(self, run: Any, clock: SystemClock) -> None:
-        super().__init__(run, clock, Limits(Bounds(), clock))
-        self.quoted: list[float | None] = []
-
-    async def call(self, history: History, step: Step, call: Call, send: Any) -> Answer:
-        """Never sent."""
-        self.quoted.append(call.usd)
-        raise Missing(step.key, "a quote")
-
-
-async def _bound(work: _Work, owed: Iterator[tuple[str, Task]]) -> float | None:
-    """The mean upper bound of some of the calls; None where a price or a largest output is not known."""
-    from onward.plan import Voids
-
-    clock = SystemClock()
-    quote = _Quote(None, clock)
-    world = World(quote, work.ask, lambda _: b"", work.assembled.spec.seed)
-    solvers = {solver.name: solver for solver in work.assembled.solvers}
-    for name, task in islice(owed, _SAMPLE):
-        key = Key.of(name, task.id, "1", "generate", "0")
-        await _quoted(solvers[name], Context(key, world, History(Voids())), replace(task, files=()))
-    known = [usd for usd in quote.quoted if usd is not None]
-    return sum(known) / len(known) if known and len(known) == len(quote.quoted) else None
-
-
-async def _quoted(solver: Solver, ctx: Context, task: Task) -> None:
-    try:
-        await solver.solve(ctx, task)
-    except Missing:
-        return

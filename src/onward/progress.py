@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from onward.keys import Key
+from onward.meter import Meter
 from onward.once import Event
 
 __all__ = ["Event", "Progress", "Quiet", "Watch"]
@@ -28,7 +29,11 @@ class Progress:
     errors: int = 0
     retries: int = 0
     calls: int = 0
+    unpriced: int = 0
+    """Calls of which nobody knows what they cost: they are no part of `usd`."""
     reused: int = 0
+    served: int = 0
+    """Exchanges that were given to an agent again."""
     usd: float = 0.0
     """Spent in this invocation, where prices are known."""
     spent_before: float = 0.0
@@ -38,6 +43,8 @@ class Progress:
     """Trials that are open."""
     asking: Callable[[], int] = lambda: 0
     """Calls that are in flight now."""
+    working: dict[Key, Meter] = field(default_factory=dict)
+    """Agents at work, by trial: what each has used of its time."""
     score_sum: float = 0.0
     scored: int = 0
     started: float = 0.0
@@ -61,9 +68,11 @@ class Progress:
             if event.tokens is not None:
                 self.calls += 1
                 self.usd += event.usd or 0.0
+                self.unpriced += event.usd is None
                 self.tokens += event.tokens
         elif event.type == "step.reused":
             self.reused += 1
+            self.served += event.tokens is not None
         elif event.type == "step.retried":
             self.retries += 1
 

@@ -84,12 +84,21 @@ def check_agents(spec: Spec) -> None:
         kind_for(Episode(solver.agent, solver.model, "", sandbox=sandbox))
 
 
+def width_of(stated: int | None) -> int:
+    """How many sandboxes may be open at a time: one for each processor, unless told."""
+    return stated or max(2, os.cpu_count() or 2)
+
+
+def seconds_of(task: Task, limits: Mapping[str, Any]) -> float:
+    """The active seconds that an agent may take: the experiment's word, else the task's own, else half an hour."""
+    return float(limits.get("time") or (task.metadata.get("folder") or {}).get("agent_seconds") or AGENT_SECONDS)
+
+
 def bounds_of(run: Run, task: Task, limits: Mapping[str, Any]) -> dict[str, Any]:
     """What bounds an agent's trial: the experiment's word, else the task's own, else half an hour. A continuation has
     its own live budget, and what its parent used is not charged to it."""
     derivation = run.facts["run"].get("derivation") or {}
-    own = (task.metadata.get("folder") or {}).get("agent_seconds")
-    seconds = limits.get("time") or own or AGENT_SECONDS
+    seconds = seconds_of(task, limits)
     continued = {one.split("/")[1] for one in derivation.get("trials") or ()}
     if derivation.get("verb") != "continue" or Key.of(task.id) not in continued:
         return {**limits, "time": seconds}
@@ -128,7 +137,7 @@ async def staged(
         try:
             yield Stage(
                 door, gateway.reach, settings.cache, place, socket, run.id[:12], say, _policy(run, settings),
-                at_once or max(2, os.cpu_count() or 2),
+                width_of(at_once),
             )  # fmt: skip
         finally:
             await door.close()

@@ -62,7 +62,11 @@ BENCHMARKS: Mapping[str, Mapping[str, Any]] = {
 
 def benchmark(name: str, overrides: Mapping[str, Any] | None = None) -> tuple[Spec, Path]:
     """A built-in benchmark as an experiment, with what was said on top. Raises SpecError."""
-    made = _over({"name": name, **BENCHMARKS[name]}, overrides or {})
+    standing = dict(BENCHMARKS[name])
+    if overrides and overrides.get("agents"):  # its sampling is for models: an agent chooses its own
+        own = standing["solver"]
+        standing["solver"] = {field: own[field] for field in ("model", "prompt") if field in own}
+    made = _over({"name": name, **standing}, overrides or {})
     return _validated(made, _Nowhere()), Path()
 
 

@@ -40,7 +40,8 @@ def opening(progress: Progress, facts: Mapping[str, Any], now: float, written: s
     doubt = int(facts.get("doubt", 0))
     if done == total and not wanted and not doubt:
         when = f"{moment(written, now)}, " if written else ""
-        return f"{progress.run}: already complete ({when}0 calls). New measurement: --new"
+        again = "" if facts.get("verb") == "continue" else ". New measurement: --new"
+        return f"{progress.run}: already complete ({when}0 calls){again}"
     left = total - done
     todo = f"{left:,} to do" if wanted == left else f"{left:,} owed, {wanted:,} of them now"
     if not done and not doubt and not progress.spent_before:
@@ -80,15 +81,28 @@ def status(progress: Progress, rate: float) -> str:
     return joined((
         f"[{progress.done}/{progress.total}]",
         pace,
+        _at_work(progress),
         f"{progress.asking()} in flight" if progress.asking() else "",
         f"{progress.failed} failed" if progress.failed else "",
         count(progress.errors, "error") if progress.errors else "",
         count(progress.retries, "retry", "retries") if progress.retries else "",
         f"{progress.primary} {percent(mean)}" if mean is not None else "",
-        f"{money(progress.spent_before + progress.usd)} spent",
+        f"{money(progress.spent_before + progress.usd)} spent"
+        + (f", {count(progress.unpriced, 'call')} of unknown price" if progress.unpriced else ""),
         f"{money(progress.reused_usd)} reused" if progress.reused_usd else "",
         progress.note,
     ))  # fmt: skip
+
+
+def _at_work(progress: Progress) -> str:
+    """What moves while agents work, for minutes each: how long the longest has had, what was asked, what was told."""
+    if not progress.working:
+        return ""
+    longest = span(max(meter.active for meter in progress.working.values()))
+    asked = f"{count(progress.calls, 'exchange')}, {progress.tokens:,} tokens" if progress.calls else ""
+    served = f"{progress.served:,} served" if progress.served else ""
+    many = len(progress.working)
+    return joined((f"at work {longest}" if many == 1 else f"{many} at work, longest {longest}", served, asked))
 
 
 class Board:
@@ -168,6 +182,8 @@ class Board:
         if ending.settled and not self._voice.quiet and not self._console.is_terminal and self._progress is not None:
             self._console.print(escape(status(self._progress, 0.0)), highlight=False)
         self._console.print(drawn(outcome))
+        if ending.unpriced:
+            self._console.print(escape(outcomes.unpriced(ending)), highlight=False)
         for line in outcomes.owed(ending, self._command(ending.run)):
             self._console.print(escape(line), highlight=False)
         if outcome.below:

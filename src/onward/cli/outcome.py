@@ -114,6 +114,12 @@ def owed(ending: Ending, resume: str) -> list[str]:
     return [*lines, f"resume: {resume}"]
 
 
+def unpriced(ending: Ending) -> str:
+    """That the bill is not the whole one, and what makes the next so."""
+    calls = count(ending.unpriced, "call")
+    return f"not in it: {calls} at a price that nobody knows. --price MODEL=IN/OUT says it, for calls to come"
+
+
 def table(found: Summary) -> tuple[list[str], list[list[str]]]:
     """Heads and rows of the result table: a solver a row, its scores with standard errors, what they leave out."""
     names = list(dict.fromkeys(name for part in found.solvers.values() for name in part.scores))

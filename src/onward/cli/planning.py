@@ -47,18 +47,31 @@ def lines(found: Forecast) -> list[tuple[str, str]]:
     if found.gone:
         rows.append(("gone", f"{count(found.gone, 'task')} of {', '.join(found.parents)}: not wanted any more"))
     if found.calls is None:
-        rows.append(("calls", "unknown: the solver's own code decides, and nothing is recorded to go by"))
-        return rows
-    rows.append(("calls", f"{found.calls:,}"))
+        decides = "agents ask as often as they see fit" if found.basis == "agents" else "the solver's own code decides"
+        rows.append(("calls", f"unknown: {decides}, and nothing is recorded to go by"))
+        return [*rows, *_money_unknown(found), *_time(found)]
+    rows.append(("calls", f"about {found.calls:,}" if found.bounded and found.calls else f"{found.calls:,}"))
     if found.basis == "averages" and found.usd is not None:
         rows.append(("cost", f"about {money(found.usd)}, by what the recorded calls cost"))
     elif found.usd is not None:
         rows.append(("cost", money(found.usd) if not found.calls else f"at most {money(found.usd)}, at list price"))
     else:
         rows.append(("cost", "unknown: no list price, or no max_tokens. --price MODEL=IN/OUT says it"))
-    if found.seconds is not None:
-        rows.append(("time", f"about {span(found.seconds)}" if found.seconds >= 1 else "less than a second"))
-    return rows
+    return [*rows, *_time(found)]
+
+
+def _money_unknown(found: Forecast) -> list[tuple[str, str]]:
+    if found.basis != "agents":
+        return []
+    return [("cost", "unknown too: --limit 1 finds out what a trial costs, --budget-usd bounds all of them")]
+
+
+def _time(found: Forecast) -> list[tuple[str, str]]:
+    if found.seconds is None:
+        return []
+    if found.bounded:
+        return [("time", f"at most {span(found.seconds)} by the agents' limits; installing and verifying besides")]
+    return [("time", f"about {span(found.seconds)}" if found.seconds >= 1 else "less than a second")]
 
 
 def _shown(found: Forecast, *, as_json: bool) -> int:

@@ -115,8 +115,13 @@ class GaiaSource:
             for name in ("metadata.jsonl", "metadata.parquet"):
                 if (place / name).is_file():
                     return place / name
-        looked = ", ".join(map(str, places))
-        raise UsageError(f"no GAIA data: there is no metadata.jsonl or metadata.parquet in {looked}")
+        looked = f"there is no metadata.jsonl or metadata.parquet in {', '.join(map(str, places))}"
+        if folder != self.folder:
+            raise UsageError(f"no GAIA data: {looked}")
+        raise UsageError(
+            f"{folder} holds no tasks: neither task folders (a task.toml or task.md in each; `onward tasks init NAME` "
+            f"writes one) nor GAIA's data ({looked})"
+        )
 
     def _download(self) -> Path:
         fetch = self._fetch or _snapshot_download()

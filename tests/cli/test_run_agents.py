@@ -1,0 +1,85 @@
+"""`onward run --agent`, as a person meets it: what it would cost, what is told while agents work, what is refused."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from tests.agents.rig import bubblewrap
+from tests.cli.console import Shell
+
+from onward.cli.display import status
+from onward.faking import FakeClock
+from onward.keys import Key
+from onward.meter import Meter
+from onward.once import Event
+from onward.progress import Progress
+from onward.testing import ProviderServer
+
+SPEC = {
+    "score": None, "parse": None,
+    "solver": {
+        "agent": "command", "model": "openai/unheard-of",
+        "options": {"command": 'curl -s "$OPENAI_BASE_URL/chat/completions" -H "Authorization: Bearer $OPENAI_API_KEY" '
+                    """-d '{"model": "unheard-of", "messages": [{"role": "user", "content": "Well?"}]}'"""},
+    },
+}  # fmt: skip
+
+
+def test_a_plan_of_agents_says_what_it_cannot_know_and_bounds_the_rest(shell: Shell, server: ProviderServer) -> None:
+    file = shell.experiment(tasks=4, **SPEC)
+    planned = shell("run", file, "--plan", "--time", "600", "--sandboxes", "2")
+    assert planned.code == 0, planned.err
+    assert "unknown: agents ask as often as they see fit" in planned.out and "--budget-usd" in planned.out
+    assert "at most 20:00" in planned.out  # four of ten minutes, two at a time
+    found = json.loads(shell("run", file, "--plan", "--json").out)
+    assert (found["calls"], found["usd"], found["basis"], found["bounded"]) == (None, None, "agents", True)
+    assert not server.requests and not shell.store.exists()
+
+
+def test_a_plan_of_solutions_asks_for_nothing(shell: Shell) -> None:
+    planned = shell("run", "examples", "--agent", "oracle", "--plan")
+    assert planned.code == 0 and "unknown" not in planned.out
+    assert "calls  0" in planned.out and "at most" in planned.out
+
+
+def test_what_recorded_agents_asked_is_what_others_are_expected_to_ask(shell: Shell) -> None:
+    bubblewrap()
+    file = shell.experiment(tasks=4, **SPEC)
+    assert shell("run", file, "--limit", "2", "--price", "openai/unheard-of=1/1").code == 0
+    planned = json.loads(shell("run", file, "--plan", "--json").out)
+    assert (planned["calls"], planned["basis"], planned["new"]) == (2, "averages", 2)
+    assert planned["usd"] > 0
+
+
+def test_a_bill_that_is_not_the_whole_one_says_so(shell: Shell) -> None:
+    bubblewrap()
+    done = shell("run", shell.experiment(tasks=4, **SPEC), "--limit", "1")
+    assert done.code == 0, done.err
+    assert "not in it: 1 call at a price that nobody knows. --price MODEL=IN/OUT" in done.out
+
+
+def test_the_live_line_moves_while_agents_work() -> None:
+    clock, key = FakeClock(), Key.of("coder", "fix", "1")
+    progress = Progress("n-1", 2, 0, 2)
+    progress.working[key] = Meter(clock, 1800.0, before=151.0)
+    assert status(progress, 0.0) == "[0/2] · at work 2:31 · $0.00 spent"
+    for count in range(3):
+        progress.take(Event("step.completed", key / f"exchange{count}", "ok", 0.01, 4_000, None))
+    progress.take(Event("step.reused", key / "exchange", "ok", 0.01, 4_000, None))
+    progress.working[Key.of("coder", "parse", "1")] = Meter(clock, 1800.0, before=4.0)
+    assert (
+        status(progress, 0.0) == "[0/2] · 2 at work, longest 2:31 · 1 served · 3 exchanges, 12,000 tokens · $0.03 spent"
+    )
+
+
+@pytest.mark.parametrize("name", ["arithmetic", "examples"])
+def test_a_benchmark_keeps_its_sampling_for_models(shell: Shell, name: str) -> None:
+    done = shell("run", name, "--agent", "oracle", "--plan")
+    assert done.code == 0, done.err
+
+
+def test_a_folder_without_tasks_is_told_how_tasks_are_made(shell: Shell) -> None:
+    (shell.folder / "empty").mkdir()
+    done = shell("run", "empty", "--agent", "oracle")
+    assert done.code == 2 and "holds no tasks" in done.err and "onward tasks init NAME" in done.err
