@@ -39,7 +39,7 @@ import aiohttp
 LANES, PROGRAMS, TRIALS = 64, 8, 16
 KILLS = {"gateway": 10, "provider": 8, "client": 14}
 PATH = "/v1/chat/completions"
-PATIENCE = 900.0
+PATIENCE = 3600.0
 """Seconds after which a storm that does not end is a failure."""
 
 # ---------------------------------------------------------------- what is killed
