@@ -83,3 +83,9 @@ def test_a_folder_without_tasks_is_told_how_tasks_are_made(shell: Shell) -> None
     (shell.folder / "empty").mkdir()
     done = shell("run", "empty", "--agent", "oracle")
     assert done.code == 2 and "holds no tasks" in done.err and "onward tasks init NAME" in done.err
+
+
+@pytest.mark.parametrize("version", ["latest", "../x"])
+def test_a_version_that_does_not_stay_the_same_is_refused_before_a_run_is_made(shell: Shell, version: str) -> None:
+    done = shell("run", "examples", "--agent", f"claude-code@{version}", "--model", "openai/m")
+    assert done.code == 2 and "is no version" in done.err and not shell.store.exists()

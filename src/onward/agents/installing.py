@@ -23,7 +23,7 @@ from typing import Any
 
 from onward.errors import UsageError
 
-__all__ = ["Node", "Npm", "Package", "Venv", "found", "interpreter", "node", "provided"]
+__all__ = ["Node", "Npm", "Package", "Venv", "exact", "found", "interpreter", "node", "provided"]
 
 _NOTE = "onward.json"
 _VERSION = re.compile(r"\d[\w.+-]*")
@@ -44,10 +44,15 @@ class Package(ABC):
         to the folder. Raises UsageError."""
 
 
-def place(cache: Path, name: str, version: str) -> Path:
-    """Where a version is, or would be. Raises UsageError for what is no version."""
+def exact(name: str, version: str) -> None:
+    """Raises UsageError for what is no version, or one that moves."""
     if not _VERSION.fullmatch(version):
         raise UsageError(f"{name}: {version!r} is no version: name one, as in 1.2.3, so that it stays the same")
+
+
+def place(cache: Path, name: str, version: str) -> Path:
+    """Where a version is, or would be. Raises UsageError for what is no version."""
+    exact(name, version)
     return cache / "agents" / name / version
 
 
@@ -123,7 +128,9 @@ def _run(command: Sequence[str | Path], what: str, cwd: Path) -> str:
         ) from None
     if done.returncode:
         raise UsageError(
-            f"{what} ended with {done.returncode}:\n{(done.stderr.strip() or done.stdout.strip())[-1500:]}"
+            f"{what} ended with {done.returncode}:\n{(done.stderr.strip() or done.stdout.strip())[-1500:]}\n"
+            "Is there such a version, and is the package registry reachable? `onward agents list` names the versions "
+            "that are tested"
         )
     return done.stdout
 

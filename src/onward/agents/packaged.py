@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from onward.agents.contract import Agent, Go, Installed, Launch, Said
-from onward.agents.installing import Npm, Package, Venv, found, node, provided
+from onward.agents.installing import Npm, Package, Venv, exact, found, node, provided
 from onward.errors import UsageError
 from onward.sandbox import Bind
 
@@ -25,6 +25,11 @@ class Packaged(Agent):
     """`package` says how it is installed, `version` which one our tests run."""
 
     package: Package
+
+    def check(self, options: Mapping[str, Any]) -> None:
+        """Nor for a version that does not stay the same."""
+        super().check(options)
+        exact(self.name, self.wanted(options))
 
     def find(self, cache: Path, options: Mapping[str, Any]) -> Installed | None:
         """What the cache holds of the version that is meant, if all is there that it runs on."""
