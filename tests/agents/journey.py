@@ -1,4 +1,4 @@
-"""What tests of whole runs with agents share: one trial of an agent, killed and gone on with, and a provider that waits.
+"""What tests of whole runs with agents share: a trial that is killed and gone on with, and a provider that waits.
 
 The runs are real processes in groups of their own, killed by SIGKILL. The provider is in the test's process, so it
 outlives them, and knows what it was asked and what it billed.
@@ -11,12 +11,12 @@ import os
 import signal
 import subprocess
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
-from tests.agents.rig import CACHE, INSTRUCTION, ready
+from tests.agents.rig import CACHE, INSTRUCTION, bubblewrap, ready
 from tests.cli.console import Done, Shell, ended, until
 
 from onward.gateway.normalisers import normalised, rules_for
@@ -42,13 +42,16 @@ class Waiting:
         self.answers: int | None = None
         """After how many; None: never."""
         self.given = 0
+        self.slowly = False
+        """Whether the answer after those comes slowly instead."""
         self.reached = threading.Event()
 
     def __call__(self, request: Request) -> Any:
         """What the script says, or nothing."""
         if self.answers is not None and self.given >= self.answers:
             self.reached.set()
-            return Fault("hang")
+            if not self.slowly:
+                return Fault("hang")
         self.given += 1
         return self.script(request)
 
@@ -62,29 +65,30 @@ class Journey:
     """A run of one agent at one task."""
 
     def __init__(
-        self, folder: Path, agent: str, script: Answering | Sequence[str] = EQUAL_EPISODE, *, pace: float = 0.0,
-        **more: Any,
-    ) -> None:  # fmt: skip
+        self, folder: Path, agent: str, script: Answering | Sequence[str] = EQUAL_EPISODE, **more: Any
+    ) -> None:
         """`more`: fields of the experiment; `solver` and `limits` are put over the usual ones."""
         self.agent = agent
+        bubblewrap()
         self.rules, self.protocol = rules_for(agent), "chat"
         if agent != "command":
             adapter, installed = ready(agent)
             self.rules, self.protocol = rules_for(agent, installed.version), adapter.protocols[0]
         self.waiting = Waiting(script if callable(script) else Script(script, ids="call"))
-        self.server = ProviderServer(self.waiting, pace=pace)
+        self.server = ProviderServer(self.waiting)
         self.shell = Shell(folder)
         self.shell.environment |= {"ONWARD_CACHE": str(CACHE), "SCRIPTED_API_KEY": KEY}
         self.more = more
         self.started: list[subprocess.Popen[str]] = []
 
-    def __enter__(self) -> Journey:
+    def __enter__(self) -> Self:
         self.server.__enter__()
         solver = {"agent": self.agent, "model": "scripted/mock-1", "sandbox": "bubblewrap"}
         if self.agent in MORE:
             solver["options"] = dict(MORE[self.agent])
         url = self.server.url + ("/v1" if self.protocol in ("chat", "responses") else "")
-        self.shell.write("tasks.jsonl", json.dumps({"id": "notes", "input": INSTRUCTION, "target": "done"}))
+        if "tasks" not in self.more:
+            self.shell.write("tasks.jsonl", json.dumps({"id": "notes", "input": INSTRUCTION, "target": "done"}))
         fields = {
             "tasks": "tasks.jsonl", "score": "includes", **self.more,
             "solver": {**solver, **self.more.get("solver", {})},
@@ -100,6 +104,12 @@ class Journey:
                 kill(process)
         self.server.__exit__(*_)
 
+    def wait(self, true: Callable[[], Any], what: str) -> None:
+        """Wait for a condition; every process that was started must live until then."""
+        until(lambda: true() or any(one.poll() is not None for one in self.started[-1:]), what)
+        process = self.started[-1]
+        assert process.poll() is None, ended(process)
+
     def start(self, *words: str) -> subprocess.Popen[str]:
         """A command under way, in a process group of its own; by default the run."""
         process = self.shell.start(*(words or ("run", "coder.yaml")), apart=True)
@@ -110,14 +120,17 @@ class Journey:
         """A command to its end; by default the run."""
         return ended(self.start(*words))
 
-    def killed(self, answers: int, *words: str) -> None:
-        """The same, killed while the request after so many answers is under way. The sandbox dies with it."""
+    def killed(self, answers: int, *words: str, slowly: bool = False) -> None:
+        """The same, killed while the request after so many answers is under way; `slowly`: while it is answered."""
+        self.waiting.slowly, self.server.pace = slowly, 0.2 if slowly else 0.0
         self.waiting.after(answers)
         process = self.start(*words)
-        until(lambda: self.waiting.reached.is_set() or process.poll() is not None, f"the call after answer {answers}")
-        assert process.poll() is None, ended(process)
+        self.wait(self.waiting.reached.is_set, f"the call after answer {answers}")
         kill(process)
         self.waiting.after(None)
+        if slowly:
+            until(lambda: self.billed == answers + 1, "the provider's end: it bills what nobody hears")
+            self.server.pace = 0.0
 
     @property
     def billed(self) -> int:
@@ -144,6 +157,15 @@ class Journey:
         outcome, value = self.results()[-1]
         assert outcome == "ok", (outcome, value)
         return value  # type: ignore[no-any-return]
+
+    @property
+    def served(self) -> list[Mapping[str, Any]]:
+        """What was served in the newest run, oldest first, with its key."""
+        run = open_run(self.shell.run)
+        try:
+            return [{**entry.data, "key": str(entry.key)} for entry in run.entries("", ("served",))]
+        finally:
+            run.close()
 
     @property
     def left(self) -> list[str]:

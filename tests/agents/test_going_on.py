@@ -1,17 +1,19 @@
-"""Real agents in whole runs that are killed and gone on with: nothing is paid twice, and the work comes out the same."""
+"""Real agents in whole runs that are killed and gone on with: nothing is paid twice, and all comes out the same."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+import re
+import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from tests.agents.journey import Journey
-from tests.agents.rig import PUBLISHED, QUICK
+from tests.agents.rig import CACHE, PUBLISHED, QUICK, ready
 from tests.cli.console import until
 
-from onward.testing import EPISODE, EQUAL_EPISODE
+from onward.testing import EPISODE, Script
 
 pytestmark = [pytest.mark.agents, pytest.mark.slow, pytest.mark.timeout(300)]
 
@@ -25,7 +27,7 @@ KILLS = [
 
 
 @pytest.fixture(scope="module")
-def whole(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[str], Journey]]:
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Journey]:
     """An agent's journey that nothing interrupted, made once."""
     made: dict[str, Journey] = {}
 
@@ -38,7 +40,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[str], 
             made[name] = journey
         return made[name]
 
-    yield of
+    return of
 
 
 @pytest.mark.parametrize(("name", "after"), KILLS)
@@ -58,3 +60,89 @@ def test_an_agent_killed_after_any_exchange_goes_on_and_pays_for_none_twice(
         until(lambda: not journey.left, f"nothing left: {journey.left}")
         # The one under way when it was killed is sent again. Nothing is added to what the agent itself says.
         assert journey.asked == [*model.asked[: after + 1], *model.asked[after:]]
+
+
+TOOLS = tuple(name for name in PUBLISHED if name != "aider")
+ONE = TOOLS if ALL else QUICK[1:2]
+
+
+@pytest.mark.parametrize("name", ONE)
+def test_it_may_be_killed_again_and_again(tmp_path: Path, name: str) -> None:
+    with Journey(tmp_path, name) as journey:
+        journey.killed(0)
+        for after in range(1, 5):
+            journey.killed(after, "resume")
+        done = journey("resume")
+        assert done.code == 0, done
+        assert journey.billed == 5 and "5 in doubt" not in done.out
+        assert journey.value["exchanges"]["served"] == {"exact": 4}
+        assert journey.value["exchanges"]["paid"] == 1
+
+
+@pytest.mark.parametrize("name", ONE)
+def test_where_a_tool_says_something_else_the_levels_say_so_and_the_work_is_the_same(
+    tmp_path: Path, whole: Callable[[str], Journey], name: str
+) -> None:
+    with Journey(tmp_path, name, Script(EPISODE, ids="call")) as journey:
+        journey.killed(4)
+        done = journey("resume")
+        assert done.code == 0, done
+        assert journey.billed == 5
+        report = journey.value["exchanges"]
+        assert report["served"] == {"exact": 2, "prefix": 1, "anchored": 1}
+        assert [one["level"] for one in journey.served] == ["exact", "exact", "prefix", "anchored"]
+        assert report["divergences"] == 2 and "differs at " in report["first_divergence"]
+        assert journey.value["workspace"] == whole(name).value["workspace"]
+        assert "≠ 2 answers served to a request that differed" in journey("show", "latest/notes", "--trajectory").out
+
+
+@pytest.mark.parametrize("name", ONE)
+def test_killed_while_it_is_answered_it_asks_for_that_answer_alone_again(
+    tmp_path: Path, whole: Callable[[str], Journey], name: str
+) -> None:
+    with Journey(tmp_path, name) as journey:
+        journey.killed(2, slowly=True)
+        done = journey("resume")
+        assert done.code == 0, done
+        assert "1 in doubt will be asked again" in done.out
+        assert journey.billed == 6
+        assert journey.value["exchanges"]["served"] == {"exact": 2}
+        assert journey.value["workspace"] == whole(name).value["workspace"]
+
+
+ZONED = '#!/bin/sh\nTZ=$(cat {zone}) exec {program}.real "$@"\n'
+"""An agent's program, told where on earth it is."""
+
+
+@pytest.mark.parametrize("name", [one for one in ("claude-code", "codex", "opencode") if ALL or one == QUICK[0]])
+def test_the_next_day_it_goes_on_as_well(tmp_path: Path, name: str) -> None:
+    """Killed in the west, gone on with 26 hours further east."""
+    program = Path(ready(name)[1].command[0])
+    folder = CACHE / "agents" / name
+    shutil.copytree(folder, tmp_path / "cache" / "agents" / name, copy_function=_linked)
+    program = tmp_path / "cache" / "agents" / name / program.relative_to(folder)
+    program.rename(f"{program}.real")
+    zone = program.with_name("zone")
+    program.write_text(ZONED.format(zone=zone, program=program))
+    program.chmod(0o755)
+    with Journey(tmp_path, name) as journey:
+        journey.shell.environment["ONWARD_CACHE"] = str(tmp_path / "cache")
+        zone.write_text("Etc/GMT+12")
+        journey.killed(3)
+        zone.write_text("Pacific/Kiritimati")
+        done = journey("resume")
+        assert done.code == 0, done
+        days = [set(DAY.findall(str(one.body))) for one in journey.server.requests]
+        assert days[0] and days[0].isdisjoint(days[-1])
+        assert journey.billed == 5
+        assert journey.value["exchanges"]["served"] == {"exact": 3}
+
+
+DAY = re.compile(r"\d{4}-\d\d-\d\d|[A-Z][a-z]{2} [A-Z][a-z]{2} \d\d \d{4}")
+
+
+def _linked(source: str, target: str) -> None:
+    try:
+        os.link(source, target)
+    except OSError:
+        shutil.copy2(source, target)
