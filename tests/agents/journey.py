@@ -168,6 +168,16 @@ class Journey:
             run.close()
 
     @property
+    def answered(self) -> list[str]:
+        """The keys of the newest run's calls that have an answer, oldest first."""
+        run = open_run(self.shell.run)
+        try:
+            rows = (row for _, row in run.journal.rows("", kinds=("result",)))
+            return [row.key for row in rows if "/llm:" in row.key and row.outcome == "ok"]
+        finally:
+            run.close()
+
+    @property
     def left(self) -> list[str]:
         """Sandboxes that are there, and processes that live in any of the newest run's."""
         mine = f"onward-{self.shell.run.name.rpartition('-')[2]}"
