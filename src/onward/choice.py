@@ -17,7 +17,7 @@ from onward.lineage import Wanted
 from onward.plan import Plan
 from onward.progress import Watch
 from onward.runs import Run, find, open_run, run_id, stored_runs
-from onward.takeover import Takeover, survey, told
+from onward.takeover import Takeover, survey, told, told_continued
 from onward.tasks import Task
 from onward.views.continued import at_limit
 
@@ -239,8 +239,8 @@ async def derive_continuation(
         )
         for one in {run.id: run for run in (parent, *furthest.values())}.values()
     ]  # fmt: skip
-    for takeover in takeovers:
-        watch.say(told(takeover))
+    for line in filter(None, map(told_continued, takeovers)):
+        watch.say(line)
     notes = {"continues": {"of": parent.name, "at_limit": at_limit(parent, furthest)}}
     return await lineage.create(
         settings.store, made, SystemClock(), derivation=derived, takeovers=takeovers, notes=notes

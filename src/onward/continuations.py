@@ -17,7 +17,7 @@ from onward.errors import OnwardError
 from onward.runs import Run, open_run, stored_runs
 from onward.views.trials import trials
 
-__all__ = ["Earlier", "Reached", "as_continuation", "earlier"]
+__all__ = ["Earlier", "Known", "Reached", "as_continuation", "generation_of"]
 
 Reached = Literal["done", "limit", "open"]
 """How far a trial has come: to its end, to its limit again, or neither."""
@@ -67,14 +67,35 @@ def as_continuation(run: Run) -> Earlier | None:
     return Earlier(run) if is_one else None
 
 
-def earlier(parent: Run, store: Path, arguments: Mapping[str, Any], stack: ExitStack) -> list[Earlier]:
-    """Continuations of this run on these terms, that of time left out; the newest first. The stack closes them."""
-    found = []
-    for one in _continuations(store, stack):
-        same = {**one.arguments, "timeout": None} == {**arguments, "timeout": None}
-        if same and one.derivation["parent"] == parent.id:
-            found.append(one)
-    return sorted(found, key=lambda one: str(one.run.facts["run"]["created"]), reverse=True)
+class Known:
+    """The continuations of a store on these terms, that of time left out; the newest first. The stack closes them."""
+
+    def __init__(self, store: Path, arguments: Mapping[str, Any], stack: ExitStack) -> None:
+        terms = {**arguments, "timeout": None}
+        found = [one for one in _continuations(store, stack) if {**one.arguments, "timeout": None} == terms]
+        self._all = sorted(found, key=lambda one: str(one.run.facts["run"]["created"]), reverse=True)
+
+    def of(self, run: Run) -> list[Earlier]:
+        """Those that continue this run itself."""
+        return [one for one in self._all if one.derivation["parent"] == run.id]
+
+    def furthest(self, run: Run, trial: str) -> Earlier | None:
+        """Where a trial of this run has come furthest: it may have come to its limit several times."""
+        found: Earlier | None = None
+        while True:
+            wanted = {trial: generation_of(run, trial)}
+            beyond = [one for one in self.of(run) if one.holds(wanted)]
+            if not beyond:
+                return found
+            found = min(beyond, key=lambda one: one.reached(trial) != "done")
+            if found.reached(trial) != "limit":
+                return found
+            run = found.run
+
+
+def generation_of(run: Run, trial: str) -> int:
+    """The generation that a trial is in."""
+    return run.voids.generation(f"{trial}/generate/0")
 
 
 def _continuations(store: Path, stack: ExitStack) -> Iterator[Earlier]:

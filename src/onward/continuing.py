@@ -16,7 +16,7 @@ from typing import Any
 from onward import launch, views
 from onward.choice import derive_continuation
 from onward.config import Settings
-from onward.continuations import Earlier, as_continuation, earlier
+from onward.continuations import Earlier, Known, as_continuation, generation_of
 from onward.drive import Ending
 from onward.errors import Drifted, NotThere
 from onward.experiment import Assembled
@@ -105,8 +105,8 @@ def prospects(address: str, settings: Settings, terms: Terms) -> list[Prospect]:
         run, within = _opened(address, settings, stack)
         terms = terms.over(run)
         found = _looked_at(run, within, terms)
-        known = earlier(run, settings.store, terms.arguments, stack)
-        return [_unless_done(one, _furthest(one.name, _generation(run, one.name), known), terms) for one in found]
+        known = Known(settings.store, terms.arguments, stack)
+        return [_unless_done(one, known.furthest(run, one.name), terms) for one in found]
 
 
 def _opened(address: str, settings: Settings, stack: ExitStack) -> tuple[Run, set[str] | None]:
@@ -128,15 +128,6 @@ def _looked_at(run: Run, within: set[str] | None, terms: Terms) -> list[Prospect
 def _came_to_an_end(run: Run, trial: str) -> bool:
     key = Key(trial)
     return key.names[0] in run.plan.shape.agents and views.trial(run, key).outcome in ("ok", "failed")
-
-
-def _generation(run: Run, trial: str) -> int:
-    return run.voids.generation(f"{trial}/generate/0")
-
-
-def _furthest(trial: str, generation: int, known: list[Earlier]) -> Earlier | None:
-    """The newest continuation of a trial."""
-    return next((one for one in known if one.holds({trial: generation})), None)
 
 
 def _unless_done(one: Prospect, found: Earlier | None, terms: Terms) -> Prospect:
@@ -206,7 +197,7 @@ def _sought(run: Run, within: set[str] | None, terms: Terms, watch: Watch, *, al
     """The trials to continue with their generations; who is left out is named, with the reason."""
     if alone:
         agents = set(run.plan.shape.agents)
-        return {str(key): _generation(run, key) for _, _, key in _planned(run) if Key(key).names[0] in agents}
+        return {str(key): generation_of(run, key) for _, _, key in _planned(run) if Key(key).names[0] in agents}
     found = _looked_at(run, within, terms)
     left = [one for one in found if one.left_out]
     for one in left[:_NAMED]:
@@ -215,7 +206,7 @@ def _sought(run: Run, within: set[str] | None, terms: Terms, watch: Watch, *, al
         watch.say(f"left out: {len(left) - _NAMED:,} more (--plan names all)")
     if len(left) == len(found):
         raise NotThere(f"{run.name} has no timed-out trial to continue")
-    return {str(one.name): _generation(run, one.name) for one in found if not one.left_out}
+    return {str(one.name): generation_of(run, one.name) for one in found if not one.left_out}
 
 
 def _planned(run: Run) -> Iterator[tuple[str, str, Key]]:
@@ -245,21 +236,21 @@ def _place(
 ) -> Path:  # fmt: skip
     """The run in which these trials go on: an earlier one of the very same terms, or one that begins where all earlier
     ones ended."""
-    known = earlier(run, settings.store, terms.arguments, stack)
-    for one in known:
-        if one.holds(sought) and one.arguments == terms.arguments:
+    known = Known(settings.store, terms.arguments, stack)
+    standing = [one for one in known.of(run) if one.holds(sought)]
+    for one in standing:
+        if one.arguments == terms.arguments:
             _say_known(one, sought, watch)
             return one.run.folder
     furthest, again = dict[str, Run](), set[str]()
-    for key, generation in sought.items():
-        found = _furthest(key, generation, known)
+    for key in sought:
+        found = known.furthest(run, key)
         furthest[key] = found.run if found else run
         if found is None or found.reached(key) != "done":
             again.add(key)
-    newest = next((one for one in known if one.holds(sought)), None)
-    if not again and newest is not None:
-        _say_known(newest, sought, watch)
-        return newest.run.folder
+    if not again and standing:
+        _say_known(standing[0], sought, watch)
+        return standing[0].run.folder
     derivation = {"verb": "continue", "trials": dict(sorted(sought.items())), **terms.arguments}
     if mismatches:
         derivation["mismatches"] = mismatches

@@ -29,7 +29,7 @@ from onward.runs import Run
 from onward.stages import Work, trial
 from onward.tasks import Task
 
-__all__ = ["Carried", "Takeover", "survey", "told"]
+__all__ = ["Carried", "Takeover", "survey", "told", "told_continued"]
 
 _DEEPEST = 32
 """Names in the longest key under which an interrupted trial is looked for."""
@@ -277,18 +277,24 @@ def _voids_of(run: Run, trials: set[str]) -> Iterator[list[str]]:
 
 def told(takeover: Takeover, beyond: int = 0) -> str:
     """A takeover in a line; `beyond` is how many tasks are wanted that no parent has."""
-    kept, owed = takeover.kept, Counter(takeover.owed)
-    again = owed.pop(("generate", "continued"), 0)
-    words = [f"continues {count(again, 'trial')} of {takeover.parent.name}"] if again else []
-    if kept or not again:
-        words.append(f"takes over {count(kept.get('generate', 0), 'answer')} from {takeover.parent.name}")
+    kept, owed = takeover.kept, takeover.owed
+    words = [f"takes over {count(kept.get('generate', 0), 'answer')} from {takeover.parent.name}"]
     for (stage, why), steps in sorted(owed.items()):
         words.append(f"owes {count(steps, _NOUNS[stage])}: {why}")
     if beyond:
         words.append(count(beyond, "new task"))
-    elif not again and not any(stage in ("generate", "judge") for stage, _ in owed):
+    elif not any(stage in ("generate", "judge") for stage, _ in owed):
         words.append("0 calls")
     return " · ".join(words)
+
+
+def told_continued(takeover: Takeover) -> str:
+    """What a continuation takes from one run, in a line; empty where that is nothing."""
+    again, kept = takeover.owed["generate", "continued"], takeover.kept["generate"]
+    words = [f"continues {count(again, 'trial')}"] if again else []
+    words += [f"takes over {count(kept, 'answer')}"] if kept else []
+    words += [f"owes {count(takeover.fresh, 'answer')}: new"] if takeover.fresh else []
+    return f"{' · '.join(words)} · from {takeover.parent.name}" if words else ""
 
 
 _NOUNS = {

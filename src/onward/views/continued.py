@@ -54,15 +54,16 @@ class Continuation:
 
 
 def at_limit(run: Run, trials: Iterable[str]) -> dict[str, dict[str, float]]:
-    """What these trials have scored, by trial and score. Of a trial that was continued before: at its first limit."""
-    wanted, earlier = set(trials), (run.facts.get("continues") or {}).get("at_limit", {})
+    """What these trials have scored, by trial and score. Those that were continued before have what they had scored at
+    their first limit."""
+    found: dict[str, dict[str, float]] = dict((run.facts.get("continues") or {}).get("at_limit", {}))
+    wanted = set(trials) - set(found)
     heads, marks, shape = standings(run), read_marks(run), run.plan.shape
-    found: dict[str, dict[str, float]] = {}
     for _, _, key, scored in planned_trials(run):
         if key in wanted:
             outcome = outcome_of(heads.get(key, {}), shape, scored=scored)
             own = ((name, marks.value(key, step, outcome)) for name, step in score_steps(shape))
-            found[str(key)] = earlier.get(key) or {name: value for name, value in own if value is not None}
+            found[str(key)] = {name: value for name, value in own if value is not None}
     return found
 
 
@@ -73,12 +74,13 @@ def continuation(run: Run) -> Continuation | None:
     if derivation.get("verb") != "continue" or not facts:
         return None
     then: dict[str, dict[str, float]] = facts["at_limit"]
+    own = derivation["trials"]
     heads, marks, shape = standings(run), read_marks(run), run.plan.shape
     pairs: dict[tuple[str, str], list[tuple[str, float | None, float]]] = {}
     again = []
     for solver, task, key, scored in planned_trials(run):
         outcome = outcome_of(heads.get(key, {}), shape, scored=scored)
-        if key in then and outcome == "timeout":
+        if key in own and outcome == "timeout":
             again.append(str(key))
         for name, step in score_steps(shape):
             value = marks.value(key, step, outcome) if scored or not step.startswith("score/") else None
@@ -88,7 +90,7 @@ def continuation(run: Run) -> Continuation | None:
     solvers = run.config["spec"].get("solver") or []
     asked = {one["model"] for one in solvers if one.get("agent") and one.get("model")}
     return Continuation(
-        facts["of"], tuple(then), tuple(again), tuple(sorted(asked)), str(derivation.get("model") or ""),
+        facts["of"], tuple(own), tuple(again), tuple(sorted(asked)), str(derivation.get("model") or ""),
         derivation.get("timeout"), str(derivation.get("on_divergence") or "warn"),
         bool(derivation.get("replay_only")), tuple(derivation.get("mismatches") or ()),
         [_both(solver, name, found) for (solver, name), found in pairs.items()],
