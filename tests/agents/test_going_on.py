@@ -6,6 +6,7 @@ import os
 import re
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -13,7 +14,9 @@ from tests.agents.journey import Journey
 from tests.agents.rig import CACHE, PUBLISHED, QUICK, ready
 from tests.cli.console import until
 
-from onward.testing import EPISODE, Script
+from onward.ask import Answer, Usage
+from onward.gateway.scripted import Request
+from onward.testing import EPISODE, EQUAL_EPISODE, Script
 
 pytestmark = [pytest.mark.agents, pytest.mark.slow, pytest.mark.timeout(300)]
 
@@ -108,6 +111,39 @@ def test_killed_while_it_is_answered_it_asks_for_that_answer_alone_again(
         assert journey.billed == 6
         assert journey.value["exchanges"]["served"] == {"exact": 2}
         assert journey.value["workspace"] == whole(name).value["workspace"]
+
+
+class Dear:
+    """A script whose first answers use up what a trial may use."""
+
+    def __init__(self, dear: int) -> None:
+        self.script, self.dear = Script(EQUAL_EPISODE, ids="call"), dear
+
+    def __call__(self, request: Request) -> Answer:
+        self.dear -= 1
+        return replace(self.script(request), usage=Usage(90, 10) if self.dear >= 0 else Usage(1, 1))
+
+
+@pytest.mark.parametrize("name", ONE)
+def test_what_came_to_its_limit_is_continued_killed_and_continued_still_and_pays_for_none_twice(
+    tmp_path: Path, whole: Callable[[str], Journey], name: str
+) -> None:
+    with Journey(tmp_path, name, Dear(2), limits={"tokens": 150}) as journey:
+        done = journey()
+        assert done.code == 0 and "includes 0.0 %" in done.out, done
+        assert journey.results()[-1][0] == "timeout" and journey.billed == 2
+        original = journey.shell.run.name
+        journey.killed(4, "continue", original)
+        done = journey("resume")
+        assert done.code == 0, done
+        assert journey.billed == 5
+        assert journey.value["exchanges"]["served"] == {"exact": 4}
+        assert journey.value["workspace"] == whole(name).value["workspace"]
+        again = journey("continue", original)
+        assert again.code == 0 and "at the limit 0.0 %, continued 100.0 %" in again.out, again
+        assert journey.billed == 5
+        asked = whole(name).asked
+        assert journey.asked == [*asked, asked[-1]]  # the last one twice; and nothing of ours is in any
 
 
 ZONED = '#!/bin/sh\nTZ=$(cat {zone}) exec {program}.real "$@"\n'
