@@ -44,6 +44,11 @@ class Meter:
         return self._active
 
     @property
+    def running(self) -> bool:
+        """Whether something that it bounds is under way."""
+        return self._running > 0
+
+    @property
     def _parked(self) -> bool:
         return self._held >= self._running > 0 or (self._waiting > 0 and not self._sending)
 

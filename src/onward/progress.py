@@ -44,7 +44,7 @@ class Progress:
     asking: Callable[[], int] = lambda: 0
     """Calls that are in flight now."""
     working: dict[Key, Meter] = field(default_factory=dict)
-    """Agents at work, by trial: what each has used of its time."""
+    """Agents' trials that are open: what each has used of its time, and whether it is at work now."""
     score_sum: float = 0.0
     scored: int = 0
     started: float = 0.0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 
 import pytest
@@ -61,16 +62,32 @@ def test_a_bill_that_is_not_the_whole_one_says_so(shell: Shell) -> None:
 
 def test_the_live_line_moves_while_agents_work() -> None:
     clock, key = FakeClock(), Key.of("coder", "fix", "1")
-    progress = Progress("n-1", 2, 0, 2)
-    progress.working[key] = Meter(clock, 1800.0, before=151.0)
-    assert status(progress, 0.0) == "[0/2] · at work 2:31 · $0.00 spent"
-    for count in range(3):
-        progress.take(Event("step.completed", key / f"exchange{count}", "ok", 0.01, 4_000, None))
-    progress.take(Event("step.reused", key / "exchange", "ok", 0.01, 4_000, None))
-    progress.working[Key.of("coder", "parse", "1")] = Meter(clock, 1800.0, before=4.0)
-    assert (
-        status(progress, 0.0) == "[0/2] · 2 at work, longest 2:31 · 1 served · 3 exchanges, 12,000 tokens · $0.03 spent"
-    )
+    progress = Progress("n-1", 3, 0, 3)
+    for name, before in (("fix", 151.0), ("parse", 4.0), ("waits", 0.0)):
+        progress.working[Key.of("coder", name, "1")] = Meter(clock, 1800.0, before)
+
+    async def works() -> None:
+        assert status(progress, 0.0) == "[0/3] · at work 2:31 · $0.00 spent"
+        for _ in range(3):
+            progress.take(Event("step.completed", key, "ok", 0.01, 4_000, None))
+        progress.take(Event("step.reused", key, "ok", 0.01, 4_000, None))
+        await progress.working[Key.of("coder", "parse", "1")].run(both_work(), unnoted)
+
+    async def both_work() -> None:
+        said = status(progress, 0.0)
+        assert said == "[0/3] · 2 at work, longest 2:31 · 1 served · 3 exchanges, 12,000 tokens · $0.03 spent"
+
+    async def unnoted(_: float) -> None: ...
+
+    asyncio.run(progress.working[key].run(works(), unnoted))
+
+
+def test_a_price_that_was_told_to_a_run_holds_when_it_is_resumed(shell: Shell) -> None:
+    bubblewrap()
+    file = shell.experiment(tasks=2, **SPEC)
+    assert shell("run", file, "--max-new", "1", "--price", "openai/unheard-of=1/1").code == 3
+    resumed = shell("resume")
+    assert resumed.code == 0 and "not in it" not in resumed.out
 
 
 @pytest.mark.parametrize("name", ["arithmetic", "examples"])

@@ -96,13 +96,14 @@ def status(progress: Progress, rate: float) -> str:
 
 def _at_work(progress: Progress) -> str:
     """What moves while agents work, for minutes each: how long the longest has had, what was asked, what was told."""
+    working = [meter.active for meter in progress.working.values() if meter.running]
     if not progress.working:
         return ""
-    longest = span(max(meter.active for meter in progress.working.values()))
     asked = f"{count(progress.calls, 'exchange')}, {progress.tokens:,} tokens" if progress.calls else ""
     served = f"{progress.served:,} served" if progress.served else ""
-    many = len(progress.working)
-    return joined((f"at work {longest}" if many == 1 else f"{many} at work, longest {longest}", served, asked))
+    longest = span(max(working, default=0.0))
+    at_work = f"at work {longest}" if len(working) == 1 else f"{len(working):,} at work, longest {longest}"
+    return joined((at_work if working else "", served, asked))
 
 
 class Board:

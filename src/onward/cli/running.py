@@ -244,6 +244,8 @@ def _experiment(given: Given, path: Path | None, settings: Settings) -> tuple[An
     }
     if given["model"]:
         stated["models"] = given["model"]
+    if settings.prices:
+        stated["prices"] = dict(settings.prices)  # a resume knows them too
     if given["agent"]:
         stated["agents"] = given["agent"]
     if given["sandbox"] or given["image"]:

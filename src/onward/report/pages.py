@@ -122,7 +122,7 @@ def run_facts(run: Run, found: Summary) -> dict[str, str]:
         "parents": ", ".join(str(parent)[:12] for parent in facts["run"].get("parents", ())),
         "id": f"{found.id}" + (f", replicate {facts['run']['replicate']}" if facts["run"]["replicate"] else ""),
         "made": f"{moment(found.created)}, last write {moment(found.last_write)} (UTC)",
-        "calls": f"{found.calls:,} calls, {found.tokens:,} tokens",
+        "calls": f"{count(found.calls, 'call')}, {found.tokens:,} tokens",
     }
     return {name: value for name, value in told.items() if value}
 
