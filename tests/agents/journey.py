@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import signal
 import subprocess
 import threading
@@ -32,6 +33,24 @@ MORE: Mapping[str, Mapping[str, Any]] = {
     "aider": {"args": ["--auto-test", "--test-cmd", "false"]},  # a test that fails makes it ask four times
 }
 """Options without which an agent has no episode of several calls."""
+
+TALKER = """\
+import json, os, sys, urllib.request
+messages = []
+for number in range(1, 5):
+    messages.append({"role": "user", "content": f"{sys.argv[-1]} Part {number}?"})
+    body = {"model": os.environ["ONWARD_MODEL"], "messages": messages, "max_tokens": 16}
+    headers = {"Authorization": "Bearer " + os.environ["OPENAI_API_KEY"], "Content-Type": "application/json"}
+    url = os.environ["OPENAI_BASE_URL"] + "/chat/completions"
+    with urllib.request.urlopen(urllib.request.Request(url, json.dumps(body).encode(), headers)) as reply:
+        said = json.load(reply)["choices"][0]["message"]["content"]
+    messages.append({"role": "assistant", "content": said})
+    with open("notes.txt", "a") as notes:
+        print(said, file=notes)
+print("done")
+"""
+"""An agent of a page: four calls, each with what was said before, and a file with the answers."""
+TALKS = f'/usr/bin/python3 -c {shlex.quote(TALKER)} "$1"'
 
 
 class Waiting:

@@ -13,31 +13,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.agents.journey import KEY, Journey, marked
+from tests.agents.journey import KEY, TALKS, Journey, marked
 from tests.cli.console import ended, interrupt, until
 
+from onward.ask import Answer
 from onward.gateway.scripted import Request
 from onward.testing import Fault, default_answer
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(120)]
 
-TALKER = """\
-import json, os, sys, urllib.request
-messages = []
-for number in range(1, 5):
-    messages.append({"role": "user", "content": f"{sys.argv[-1]} Part {number}?"})
-    body = {"model": os.environ["ONWARD_MODEL"], "messages": messages, "max_tokens": 16}
-    headers = {"Authorization": "Bearer " + os.environ["OPENAI_API_KEY"], "Content-Type": "application/json"}
-    url = os.environ["OPENAI_BASE_URL"] + "/chat/completions"
-    with urllib.request.urlopen(urllib.request.Request(url, json.dumps(body).encode(), headers)) as reply:
-        said = json.load(reply)["choices"][0]["message"]["content"]
-    messages.append({"role": "assistant", "content": said})
-    with open("notes.txt", "a") as notes:
-        print(said, file=notes)
-print("done")
-"""
-"""An agent of a page: four calls, each with what was said before, and a file with the answers."""
-TALKS = f'/usr/bin/python3 -c {shlex.quote(TALKER)} "$1"'
 CALLS = 4
 
 
@@ -192,3 +176,27 @@ def test_what_was_cut_off_can_be_begun_again_and_its_cost_stays(tmp_path: Path) 
         assert f"{2 + CALLS} calls" in done.out
         told = at("show", "latest/notes", "--trajectory").out
         assert "4 exchanges: 4 live" in told and "6 without a known price" in told
+
+
+ASKS = """\
+import json, os, urllib.request
+tool = {"name": "bash", "parameters": {"type": "object", "properties": {"run_in_background": {"type": "boolean"}}}}
+body = {"model": os.environ["ONWARD_MODEL"], "messages": [{"role": "user", "content": "Go."}], "max_tokens": 16}
+body["tools"] = [{"type": "function", "function": tool}]
+headers = {"Authorization": "Bearer " + os.environ["OPENAI_API_KEY"], "Content-Type": "application/json"}
+url = os.environ["OPENAI_BASE_URL"] + "/chat/completions"
+urllib.request.urlopen(urllib.request.Request(url, json.dumps(body).encode(), headers)).read()
+"""
+
+
+@pytest.mark.parametrize("beside", [True, False])
+def test_a_tool_told_to_work_in_the_background_marks_its_trial_as_not_reproducible(
+    tmp_path: Path, beside: bool
+) -> None:
+    call = {"id": "call_1", "name": "bash", "arguments": {"command": "make", "run_in_background": beside}}
+    said = Answer("", "tool", [call])
+    with journey(tmp_path, f"/usr/bin/python3 -c {shlex.quote(ASKS)}", lambda request: said) as at:
+        assert at().code == 0
+        assert at.value["exchanges"]["reproducible"] is not beside
+        for more in ((), ("--trajectory",)):
+            assert ("not reproducible" in at("show", "latest/notes", *more).out) is beside
