@@ -82,7 +82,7 @@ def _shown(found: Forecast, *, as_json: bool) -> int:
     state = (
         f"{found.done:,} of {found.trials:,} trials done"
         if found.exists
-        else f"would be made, with {found.trials:,} trials"
+        else f"would be made, with {count(found.trials, 'trial')}"
     )
     console.print(f"[b]{escape(found.run)}[/b]: {state}, {found.now:,} to do now")
     for note in found.notes:
