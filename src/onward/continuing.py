@@ -17,12 +17,12 @@ from onward import launch, views
 from onward.choice import derive_continuation
 from onward.config import Settings
 from onward.continuations import Earlier, Known, as_continuation, generation_of
-from onward.drive import Ending
+from onward.drive import Ending, gateway_of
 from onward.errors import Drifted, NotThere
 from onward.experiment import Assembled
 from onward.formats.benchflow import Recording, read
 from onward.keys import Key
-from onward.originals import Original, found_here, is_recording
+from onward.originals import Original, found_here, is_recording, lacking
 from onward.progress import Watch
 from onward.report.amounts import moment
 from onward.report.continued import both_scores
@@ -44,7 +44,7 @@ class Terms:
     tasks_dir: Path | None = None
     """Where the task of a recording is, which has only its name."""
     version: str = ""
-    """Of a recording's agent, which it does not say."""
+    """Of a recording's agent, which seldom says it."""
     model: str = ""
     """`provider/name` for the live part; by default the original's."""
     timeout: float | None = None
@@ -100,7 +100,10 @@ class Continued:
 def prospects(address: str, settings: Settings, terms: Terms) -> list[Prospect]:
     """What would be continued, and what is left out and why; needs neither agent nor key. Raises NotThere."""
     if is_recording(address):
-        return [of_recording(read(Path(address)), timeout=terms.timeout, require_timeout=terms.require_timeout)]
+        recording = read(Path(address))
+        one = of_recording(recording, timeout=terms.timeout, require_timeout=terms.require_timeout)
+        more = lacking(recording, tasks_dir=terms.tasks_dir, version=terms.version)
+        return [replace(one, findings=(*more, *one.findings))]
     with ExitStack() as stack:
         run, within = _opened(address, settings, stack)
         terms = terms.over(run)
@@ -251,10 +254,19 @@ def _place(
     if not again and standing:
         _say_known(standing[0], sought, watch)
         return standing[0].run.folder
+    if not terms.replay_only:
+        _check_askable(assembled, settings, terms.model)
     derivation = {"verb": "continue", "trials": dict(sorted(sought.items())), **terms.arguments}
     if mismatches:
         derivation["mismatches"] = mismatches
     return launch.wait(derive_continuation(run, assembled, settings, watch, derivation, furthest, again))
+
+
+def _check_askable(assembled: Assembled, settings: Settings, live: str) -> None:
+    """Raise UsageError where the live part could not be had, before minutes are spent on being served."""
+    gateway = gateway_of(assembled, settings)
+    for model in {live} if live else {one.model for one in assembled.spec.solvers if one.agent and one.model}:
+        gateway.prepare(model, [{"role": "user", "content": ""}], {})
 
 
 def _say_known(found: Earlier, sought: Mapping[str, int], watch: Watch) -> None:

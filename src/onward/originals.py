@@ -6,7 +6,7 @@ Nothing that a recording does not say is guessed in silence: what cannot be comp
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -15,11 +15,11 @@ from onward.adoption import adopt, agent_of
 from onward.agents import AGENTS, agent
 from onward.config import Settings
 from onward.errors import UsageError
-from onward.formats.benchflow import Recording
+from onward.formats.benchflow import Finding, Recording
 from onward.progress import Watch
-from onward.tasks import Task, open_source
+from onward.tasks import open_source
 
-__all__ = ["Original", "found_here", "is_recording"]
+__all__ = ["Original", "found_here", "is_recording", "lacking"]
 
 _NO_RECORD = ("command", "oracle")
 """Adapters that are no agent by themselves."""
@@ -39,43 +39,67 @@ def is_recording(address: str) -> bool:
     return (Path(address) / "config.json").is_file()
 
 
+def lacking(recording: Recording, *, tasks_dir: Path | None, version: str) -> Iterator[Finding]:
+    """Why it could not go on here as things are, or only when told to."""
+    for check in (_check_agent, _check_prompts):
+        try:
+            check(recording)
+        except UsageError as error:
+            yield Finding("not here", "damage", str(error), "nobody can be served it here")
+    try:
+        place = _place_of(recording, tasks_dir)
+    except UsageError as error:
+        yield Finding("no task", "loss", str(error), "needed when it goes on")
+        return
+    for one in _mismatches(recording, place, version):
+        yield Finding("mismatch", "damage", one, "refused, unless --accept-mismatch is given: then the result says so")
+
+
 def found_here(
     recording: Recording, settings: Settings, watch: Watch, *, tasks_dir: Path | None, version: str
-) -> Original:
-    """The recording with its task from where that is now. `version`: of the agent, which recordings do not say.
+) -> Original:  # fmt: skip
+    """The recording with its task from where that is now. `version`: of the agent, where it is not to be the recorded.
 
     Raises UsageError where task or agent are not to be had, and says what to do.
     """
+    name, recorded = _check_agent(recording), _recorded_version(recording)
+    _check_prompts(recording)
+    place = _place_of(recording, tasks_dir)
+    task = next(iter(open_source(str(place.resolve())).tasks()))
+    if recording.prompts:
+        task = replace(task, input=recording.prompts[0])  # the very words that the agent was told
+    if not recorded:
+        watch.say(
+            f"the recording does not say which {name} it was made with: {version or agent(name).version} goes on "
+            "with it" + ("" if version else " (--agent-version names another)")
+        )
+    wanted = version or recorded
+    adopted = adopt(recording, settings.store, task=task, options={"version": wanted} if wanted else {})
+    return Original(recording, adopted.folder, tuple(_mismatches(recording, place, version)))
+
+
+def _check_agent(recording: Recording) -> str:
+    """Its name here. Raises UsageError where it has none."""
     name = agent_of(recording)
     if name not in AGENTS or name in _NO_RECORD:
         raise UsageError(
             f"{recording.folder.name} was made with {recording.agent!r}, which is no agent here (onward agents list): "
             "nobody could be served its record. --plan and `onward import` read it all the same"
         )
-    task, mismatches = _task_of(recording, tasks_dir)
-    wanted = version or agent(name).version
-    watch.say(
-        f"the recording does not say which {name} it was made with: {wanted} goes on with it"
-        + ("" if version else " (--agent-version names another)")
-    )
-    options = {"version": version} if version else {}
-    adopted = adopt(recording, settings.store, task=task, options=options)
-    return Original(recording, adopted.folder, (*mismatches, *_not_carried_over(recording)))
+    return name
 
 
-def _task_of(recording: Recording, tasks_dir: Path | None) -> tuple[Task, list[str]]:
-    """The task with the very words that the agent was told, and what of its files is no longer as it was."""
+def _check_prompts(recording: Recording) -> None:
     if len(recording.prompts) > 1:
         raise UsageError(
             f"{recording.folder.name} was told {len(recording.prompts)} prompts, one after the other: only episodes of "
             "one prompt are gone on with"
         )
-    place = _place_of(recording, tasks_dir)
-    task = next(iter(open_source(str(place.resolve())).tasks()))
-    mismatches = _other_files(recording, task)
-    if recording.prompts:
-        task = replace(task, input=recording.prompts[0])
-    return task, mismatches
+
+
+def _recorded_version(recording: Recording) -> str:
+    """BenchFlow itself does not keep it; our own exports do."""
+    return str(recording.config.get("agent_version") or "")
 
 
 def _place_of(recording: Recording, tasks_dir: Path | None) -> Path:
@@ -90,25 +114,22 @@ def _place_of(recording: Recording, tasks_dir: Path | None) -> Path:
     )
 
 
-def _other_files(recording: Recording, task: Task) -> list[str]:
-    """Files of the task that are not what the recording says they were."""
+def _mismatches(recording: Recording, place: Path, version: str) -> Iterator[str]:
+    """What is not as it was."""
+    recorded = _recorded_version(recording)
+    if recorded and version and version != recorded:
+        yield f"it was made with {agent_of(recording)} {recorded}, not {version}"
     source = recording.config.get("source")
     hashes: Any = source.get("file_hashes") if isinstance(source, Mapping) else None
-    if not isinstance(hashes, Mapping):
-        return []
-    files = {file.name: file for file in task.files}
-    changed = [path for path, stated in sorted(hashes.items()) if _digest(files.get(str(path))) != str(stated)]
-    some = ", ".join(changed[:3]) + (f" and {len(changed) - 3} more" if len(changed) > 3 else "")
-    return [f"the task's {some} changed since it was recorded"] if changed else []
+    stated: Mapping[str, Any] = hashes if isinstance(hashes, Mapping) else {}
+    changed = [path for path, digest in sorted(stated.items()) if _digest(place / str(path)) != str(digest)]
+    if changed:
+        some = ", ".join(changed[:3]) + (f" and {len(changed) - 3} more" if len(changed) > 3 else "")
+        yield f"the task's {some} changed since it was recorded"
+    skills = recording.config.get("effective_skills_dir") or recording.config.get("skills_sandbox_dir")
+    if skills:
+        yield f"the agent was given the skills in {skills}, which are not given to it here"
 
 
-def _digest(file: Any) -> str:
-    content = file.read() if file is not None else None
-    return f"sha256:{hashlib.sha256(content).hexdigest()}" if content is not None else ""
-
-
-def _not_carried_over(recording: Recording) -> list[str]:
-    """What the agent was given that no sandbox of ours gives it."""
-    config = recording.config
-    skills = config.get("effective_skills_dir") or config.get("skills_sandbox_dir")
-    return [f"the agent was given the skills in {skills}, which are not given to it here"] if skills else []
+def _digest(file: Path) -> str:
+    return f"sha256:{hashlib.sha256(file.read_bytes()).hexdigest()}" if file.is_file() else ""

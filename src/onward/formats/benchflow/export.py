@@ -17,6 +17,7 @@ from hashlib import sha256
 from typing import Any
 
 from onward.entry import Entry
+from onward.episode import AGENT_SECONDS
 from onward.errors import UsageError
 from onward.formats.benchflow.blotting import Blotter
 from onward.formats.benchflow.completions import line_of, time_of
@@ -199,10 +200,10 @@ class _Trial:
         return f"{recorded} (recorded), {live} (live)" if both else live if self.live else recorded
 
     @property
-    def _limit(self) -> float | None:
+    def _limit(self) -> float:
         stated = self.derivation.get("timeout") or (self.run.config["spec"].get("limits") or {}).get("time")
-        found = stated or self.imported.get("timeout")
-        return None if found is None else float(found)
+        own = (self._task.metadata.get("folder") or {}).get("agent_seconds")
+        return float(stated or self.imported.get("timeout") or own or AGENT_SECONDS)
 
     @cached_property
     def _task(self) -> Any:
@@ -240,11 +241,19 @@ class _Trial:
         made = {
             "task_path": self._task.id, "agent": self._agent, "model": self._model, "reasoning_effort": None,
             "environment": _sandbox(self._solver.get("sandbox")), "timeout_sec": self._limit,
-            "started_at": self._at(self.trial.started), "agent_env": {}, **original,
+            "started_at": self._at(self.trial.started), "agent_env": {}, **(original or self._identity()),
         }  # fmt: skip
         made |= {"model": self._model, "timeout_sec": _whole(self._limit)}
         came = self._continued_from(lines)
         return made if came is None else {**made, "continued_from": came}
+
+    def _identity(self) -> dict[str, Any]:
+        """What a continuation compares with what it finds: BenchFlow's own hashes, and what it does not keep."""
+        blob = self.run.journal.blob
+        hashes = {file.name: f"sha256:{sha256(blob(bytes.fromhex(file.digest))).hexdigest()}"
+                  for file in self._task.files}  # fmt: skip
+        source = {"type": "local", "path": self._task.id, "file_hashes": hashes}
+        return {"source": source, "agent_version": (self._value.get("agent") or {}).get("version")}
 
     def _at(self, at: str) -> str | None:
         return time_of(datetime.fromisoformat(at), self._zone).replace("T", " ") if at else None
@@ -339,5 +348,5 @@ def _sandbox(given: Any) -> str | None:
     return {"container": "docker"}.get(kind, kind) or None
 
 
-def _whole(seconds: float | None) -> int | float | None:
-    return int(seconds) if seconds is not None and seconds == int(seconds) else seconds
+def _whole(seconds: float) -> int | float:
+    return int(seconds) if seconds == int(seconds) else seconds
