@@ -197,10 +197,15 @@ class Journey:
             run.close()
 
     @property
-    def left(self) -> list[str]:
-        """Sandboxes that are there, and processes that live in any of the newest run's."""
+    def alive(self) -> list[int]:
+        """Processes that live in a sandbox of the newest run."""
         mine = f"onward-{self.shell.run.name.rpartition('-')[2]}"
-        return [*folders(place_of(self.shell.store)), *(f"{pid} of {id}" for pid, id in marked() if mine in id)]
+        return [pid for pid, id in marked() if mine in id]
+
+    @property
+    def left(self) -> list[Any]:
+        """Sandboxes that are there, and who lives in them."""
+        return [*folders(place_of(self.shell.store)), *self.alive]
 
 
 def marked() -> Iterator[tuple[int, str]]:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.agents.journey import KEY, TALKS, Journey, marked
+from tests.agents.journey import KEY, TALKS, Journey
 from tests.cli.console import ended, interrupt, until
 
 from onward.ask import Answer
@@ -154,8 +154,7 @@ def test_a_sandbox_that_is_killed_from_outside_is_an_error_and_is_owed(tmp_path:
     with journey(tmp_path, answer=held) as at:
         process = at.start()
         at.wait(held.reached.is_set, "the third call")
-        mine = f"onward-{at.shell.run.name.rpartition('-')[2]}"
-        for pid in [pid for pid, id in marked() if mine in id]:
+        for pid in at.alive:
             os.kill(pid, signal.SIGKILL)
         held.go.set()  # what is under way is still recorded
         done = ended(process)

@@ -52,6 +52,7 @@ def test_an_agent_killed_after_any_exchange_goes_on_and_pays_for_none_twice(
 ) -> None:
     with Journey(tmp_path, name) as journey:
         journey.killed(after)
+        until(lambda: not journey.alive, "the end of all in the sandbox")
         assert journey.billed == after
         done = journey("resume")
         assert done.code == 0, done
