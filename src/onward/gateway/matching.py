@@ -45,6 +45,11 @@ class State:
         self.gone_live: dict[bytes, tuple[str, ...]] = {}
         """By the conversation of a live request that missed: what was left of its lane then."""
 
+    @property
+    def untouched(self) -> bool:
+        """Whether this attempt was served nothing and has been answered nothing."""
+        return not self._taken
+
     def free(self, exchange: Exchange) -> bool:
         """Whether this attempt may still be served it."""
         return exchange.complete and exchange.key not in self._taken
@@ -259,7 +264,8 @@ def _miss(
         left = [one for one in dict.fromkeys(lane) if state.free(one)]
         near = _closest(request, left or waiting)
         return _missed(request, near, tuple(one.key for one in left), left=bool(left))
-    guessed = list(islice(_alike(request, recorded, state), _LOOKED_AT))
+    alike = _first_of_all if state.untouched else _alike
+    guessed = list(islice(alike(request, recorded, state), _LOOKED_AT))
     return _missed(request, _closest(request, guessed or waiting), left=bool(guessed))
 
 
@@ -270,6 +276,19 @@ def _alike(request: Request, recorded: Recorded, state: State) -> Iterator[Excha
         return state.waiting(request.opening, recorded.openings[request.opening])
     alike = state.waiting(request.kind, recorded.kinds.get(request.kind, ()))
     return (one for one in alike if bool(one.request.runs) == bool(request.runs))
+
+
+def _first_of_all(request: Request, recorded: Recorded, state: State) -> Iterator[Exchange]:
+    """What may be left before anything was asked as it was recorded: an agent with tools that begins otherwise (of
+    another version, told something else) has left its record, whatever tools these are."""
+    yield from _alike(request, recorded, state)
+    if _has_tools(request):
+        others = state.waiting(b"", recorded)
+        yield from (one for one in others if one.request.protocol == request.protocol and _has_tools(one.request))
+
+
+def _has_tools(request: Request) -> bool:
+    return bool(FORMS[request.protocol].tools(request.rest))
 
 
 def _missed(request: Request, near: Exchange | None, lane: tuple[str, ...] = (), *, left: bool = False) -> Match:
