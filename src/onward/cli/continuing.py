@@ -41,7 +41,7 @@ def carry_on(voice: Voice, given: Given, board: Board | Lines) -> int:
     if found.again:
         name = found.ending.folder.name
         board.say(f"{count(len(found.again), 'trial')} at the limit again: onward continue {name} gives more time")
-    if found.recording is not None:
+    if found.recording is not None and found.ending.done == found.ending.total:
         place = continuing.folder_for(found, given["output"])
         export_folders(settings.store, str(found.ending.folder.resolve()), place, settings.keys, force=True)
     outcome = outcomes.of(found.ending, None, given["threshold"])
