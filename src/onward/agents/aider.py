@@ -29,4 +29,5 @@ class Aider(Packaged):
             "--chat-history-file", f"{go.home}/chat.md", "--input-history-file", f"{go.home}/input",
         )  # fmt: skip
         files = {f"{go.home}/instruction": go.instruction.encode()}
-        return Launch(command, litellm.environment(go), files)
+        # It tells the model of its files in the order of a set.
+        return Launch(command, {**litellm.environment(go), "PYTHONHASHSEED": "0"}, files)
