@@ -696,6 +696,19 @@ def test_a_first_request_that_differs_is_a_divergence_while_a_recorded_one_waits
     assert not attempt.ask(Lane("third")).left, "a new lane, once every recorded one was begun"
 
 
+def test_an_agent_that_begins_with_other_tools_has_left_its_record() -> None:
+    tape = recording(Lane("a"), steps=2)
+    body = Lane("a").body()
+    body["tools"].append({"name": "new", "description": "of a later version", "parameters": {}})
+    attempt = Attempt(tape)
+    found = match(request_of("messages", body, NONE), tape.recorded(), attempt.state)
+    assert (found.key, found.left, found.nearest) == (None, True, "a0")
+    assert "tools[1]" in found.reason
+    body["tools"] = []
+    beside = match(request_of("messages", body, NONE), tape.recorded(), attempt.state)
+    assert not beside.left, "a side request without tools is no beginning of what was recorded"
+
+
 def test_with_nothing_recorded_a_miss_is_a_cut_point() -> None:
     found = Attempt(Tape()).ask(Lane("a"))
     assert (found.left, found.nearest, found.difference) == (False, None, None)
