@@ -15,7 +15,7 @@ from typing import Any, Literal
 
 from onward.errors import OnwardError
 from onward.runs import Run, open_run, stored_runs
-from onward.views.trials import trials
+from onward.views.means import came_to_limit, standings
 
 __all__ = ["Earlier", "Known", "Reached", "as_continuation", "generation_of"]
 
@@ -38,14 +38,15 @@ class Earlier:
         return {name: value for name, value in self.derivation.items() if name not in _IDENTITY}
 
     @cached_property
-    def _outcomes(self) -> dict[str, str]:
-        settled = self.run.standings()
-        return {one.key: one.outcome for one in trials(self.run) if settled.get(one.key) == "settled"}
+    def _limited(self) -> dict[str, bool]:
+        """Whether a limit ended it, of each trial that is settled."""
+        settled, heads = self.run.standings(), standings(self.run)
+        return {trial: came_to_limit(own) for trial, own in heads.items() if settled.get(trial) == "settled"}
 
     def reached(self, trial: str) -> Reached:
         """How far it has come with one of its trials."""
-        outcome = self._outcomes.get(trial, "")
-        return "open" if not outcome else "limit" if outcome == "timeout" else "done"
+        limited = self._limited.get(trial)
+        return "open" if limited is None else "limit" if limited else "done"
 
     @property
     def unfinished(self) -> list[str]:

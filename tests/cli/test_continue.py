@@ -88,6 +88,16 @@ def test_the_same_command_again_does_nothing_and_says_since_when(episodes: Episo
     assert "no timeout to continue" in planned.out and "already continued in" in planned.out
 
 
+def test_an_answer_that_cannot_be_parsed_because_it_is_not_there_yet_is_a_timeout_still(tmp_path: Path) -> None:
+    bubblewrap()
+    with Meanwhile(EQUAL_EPISODE, dear=True) as provider:
+        parsed = Episodes(tmp_path, provider, ["notes"], parse="last_number")
+        assert "1 failed" in parsed.run().out or "failed" in parsed.shell("show", "latest").out
+        provider.dear = False
+        done = parsed.shell("continue", "latest")
+        assert provider.paid == 5, done
+
+
 def test_all_after_one_continues_the_other_and_keeps_the_first(episodes: Episodes, original: str) -> None:
     assert episodes.shell("continue", f"{original}/notes").code == 0
     assert episodes.provider.paid == 3

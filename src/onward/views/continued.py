@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from onward.runs import Run
-from onward.views.means import mean_of, outcome_of, read_marks, standings
+from onward.views.means import came_to_limit, mean_of, outcome_of, read_marks, standings
 from onward.views.summary import planned_trials, score_steps
 
 __all__ = ["BothScores", "Continuation", "at_limit", "continuation"]
@@ -80,7 +80,7 @@ def continuation(run: Run) -> Continuation | None:
     again = []
     for solver, task, key, scored in planned_trials(run):
         outcome = outcome_of(heads.get(key, {}), shape, scored=scored)
-        if key in own and outcome == "timeout":
+        if key in own and came_to_limit(heads.get(key, {})):
             again.append(str(key))
         for name, step in score_steps(shape):
             value = marks.value(key, step, outcome) if scored or not step.startswith("score/") else None

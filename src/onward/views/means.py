@@ -17,7 +17,18 @@ from onward.plan import Result, Shape, fold
 from onward.runs import Run
 from onward.stats import mean_with_error
 
-__all__ = ["Marks", "Mean", "Standings", "mean_of", "number_of", "outcome_of", "read_marks", "standings", "trial_of"]
+__all__ = [
+    "Marks",
+    "Mean",
+    "Standings",
+    "came_to_limit",
+    "mean_of",
+    "number_of",
+    "outcome_of",
+    "read_marks",
+    "standings",
+    "trial_of",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +78,12 @@ def standings(run: Run) -> Standings:
         for trial, heads in found.items():
             _drop_stale(run, trial, heads)
     return found
+
+
+def came_to_limit(heads: Mapping[str, Result]) -> bool:
+    """Whether a limit ended the work, whatever was made of what it had come to: an answer that is not there yet is
+    one that cannot be parsed, too."""
+    return any(step.startswith("generate/") and head.outcome == "timeout" for step, head in heads.items())
 
 
 def _drop_stale(run: Run, trial: str, heads: dict[str, Result]) -> None:

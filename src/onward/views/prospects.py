@@ -19,6 +19,7 @@ from onward.episode import AGENT_SECONDS
 from onward.formats.benchflow import Finding, Recording, findings
 from onward.keys import Key
 from onward.runs import Run
+from onward.views.means import came_to_limit, standings
 from onward.views.summary import planned_trials
 from onward.views.trials import Trial, trials
 
@@ -131,22 +132,23 @@ def _left_out(recording: Recording, require_timeout: bool) -> str:
 def of_run(run: Run, *, timeout: float | None = None, within: Key | None = None) -> Iterator[Prospect]:
     """Of every trial of a run, or of those below a key. Only timeouts of agents are continued."""
     agents = set(run.plan.shape.agents)
+    limited = {trial for trial, heads in standings(run).items() if came_to_limit(heads)}
     wanted = {key for _, _, key, _ in planned_trials(run) if within is None or within.covers(key)}
     limits = _limits(run)
     for trial in trials(run):
         if trial.key not in wanted:
             continue
-        reason = _reason(trial, agents)
+        reason = _reason(trial, agents, limited)
         if reason:
             yield Prospect(trial.key, reason)
         else:
             yield _of_trial(run, trial, timeout or limits.get(trial.task))
 
 
-def _reason(trial: Trial, agents: set[str]) -> str:
+def _reason(trial: Trial, agents: set[str], limited: set[str]) -> str:
     if trial.solver not in agents:
         return "its solver is no agent"
-    if trial.outcome == "timeout":
+    if trial.key in limited and trial.outcome in ("ok", "failed", "timeout"):
         return ""
     return {
         "ok": "it did not time out: it is done",
