@@ -26,6 +26,7 @@ from onward.lineage import Wanted
 from onward.plan import STAGES, Plan
 from onward.progress import Quiet
 from onward.runs import Run, find, folder_name, open_run, run_id
+from onward.staging import agents_of, unplayable
 from onward.takeover import Takeover, survey
 from onward.tasks import Task
 
@@ -134,6 +135,8 @@ async def _of_run(spec: Spec, folder: Path, settings: Settings) -> Forecast:
 def _telling(found: Forecast, made: Wanted) -> Forecast:
     """With what its tasks ask for and nobody does, and how many of them do."""
     counts = Counter(said for task in made.plan.task_ids() for said in made.told.get(task, ()))
+    for solver in agents_of(made.assembled.spec):
+        counts.update(filter(None, (unplayable(solver, task) for _, task in choice.by_id(made).values())))
     told = [f"{count:,} of {made.count:,} tasks: {said}" for said, count in counts.most_common(_TOLD)]
     rest = [f"and {len(counts) - _TOLD:,} more: onward tasks check"] if len(counts) > _TOLD else []
     return replace(found, notes=(*found.notes, *told, *rest))

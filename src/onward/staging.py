@@ -13,10 +13,10 @@ from typing import Any
 from onward.agents import agent
 from onward.agents.contract import Said
 from onward.agents.performing import Policy, Stage
-from onward.agents.workplace import kind_for
+from onward.agents.workplace import kind_for, no_bubblewrap
 from onward.config import Settings
 from onward.context import Performer
-from onward.episode import AGENT_SECONDS, Episode
+from onward.episode import AGENT_SECONDS, Episode, Folder
 from onward.errors import UsageError
 from onward.experiment import SolverSpec, Spec
 from onward.gateway import Gateway
@@ -80,8 +80,21 @@ def check_agents(spec: Spec) -> None:
         adapter = agent(solver.agent)
         if adapter.asks and not solver.model and adapter.name != "command":
             raise UsageError(f"{adapter.name} needs a model: --model PROVIDER/NAME")
-        sandbox = solver.sandbox if isinstance(solver.sandbox, Mapping) else {"kind": solver.sandbox or ""}
-        kind_for(Episode(solver.agent, solver.model, "", sandbox=sandbox))
+        kind_for(Episode(solver.agent, solver.model, "", sandbox=_sandbox_of(solver)))
+
+
+def _sandbox_of(solver: SolverSpec) -> Mapping[str, Any]:
+    return solver.sandbox if isinstance(solver.sandbox, Mapping) else {"kind": solver.sandbox or ""}
+
+
+def unplayable(solver: SolverSpec, task: Task) -> str:
+    """Why this agent cannot be given this task on this machine; empty where it can."""
+    folder = Folder.from_json(task.metadata["folder"]) if "folder" in task.metadata else None
+    try:
+        kind_for(Episode(solver.agent, solver.model, "", sandbox=_sandbox_of(solver), task=task.id, folder=folder))
+    except UsageError as error:
+        return str(error)
+    return ""
 
 
 def width_of(stated: int | None) -> int:
@@ -126,6 +139,11 @@ async def staged(
         return
     for line in await asyncio.to_thread(swept, settings.store, containers=_in_containers(agents)):
         say(line)
+    if no_bubblewrap() and not all(_sandbox_of(one).get("kind") for one in agents):
+        say(
+            f"bubblewrap does not work here ({no_bubblewrap()}): agents without a container are in a process sandbox, "
+            "where this machine's files and network are open to them"
+        )
     place = place_of(settings.store)
     place.mkdir(parents=True, exist_ok=True, mode=0o700)
     # A path of a unix socket has at most 107 bytes, so it cannot lie in the store.

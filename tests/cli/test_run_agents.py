@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import json
+import subprocess
+import sys
 
 import pytest
 from tests.agents.rig import bubblewrap
@@ -15,6 +17,7 @@ from onward.keys import Key
 from onward.meter import Meter
 from onward.once import Event
 from onward.progress import Progress
+from onward.sandbox.bubblewrap import bwrap
 from onward.testing import ProviderServer
 
 SPEC = {
@@ -106,3 +109,23 @@ def test_a_folder_without_tasks_is_told_how_tasks_are_made(shell: Shell) -> None
 def test_a_version_that_does_not_stay_the_same_is_refused_before_a_run_is_made(shell: Shell, version: str) -> None:
     done = shell("run", "examples", "--agent", f"claude-code@{version}", "--model", "openai/m")
     assert done.code == 2 and "is no version" in done.err and not shell.store.exists()
+
+
+def test_where_there_is_no_bubblewrap_what_is_open_to_agents_is_said(shell: Shell) -> None:
+    bubblewrap()
+    program, _ = bwrap()
+    hidden = [program, "--dev-bind", "/", "/", "--ro-bind", "/dev/null", program]
+    done = subprocess.run(
+        [*hidden, sys.executable, "-m", "onward", "run", "examples", "--agent", "oracle", "--max-new", "1"],
+        cwd=shell.folder, env=shell.environment, text=True, capture_output=True, timeout=60, check=False,
+    )  # fmt: skip
+    assert "bubblewrap does not work here (bwrap is not installed: apt-get install bubblewrap)" in done.stdout
+    assert "files and network are open" in done.stdout
+
+
+def test_a_plan_names_tasks_that_need_another_sandbox_than_was_asked_for(shell: Shell) -> None:
+    assert shell("tasks", "init", "tasks/plain").code == shell("tasks", "init", "tasks/needs").code == 0
+    shell.write("tasks/needs/environment/Dockerfile", "FROM debian:12\nRUN make it\nWORKDIR /app\n")
+    planned = shell("run", "tasks", "--agent", "oracle", "--sandbox", "bubblewrap", "--plan")
+    assert planned.code == 0 and "1 of 2 tasks: this task needs --sandbox container" in planned.out
+    assert "RUN make it" in planned.out

@@ -15,7 +15,7 @@ from onward.sandbox import KINDS, Engine, Sandbox, SandboxFailed, Spec
 from onward.sandbox.bubblewrap import reaches
 from onward.sandbox.images import engines
 
-__all__ = ["FOLDERS", "context_of", "kind_for", "spec_of", "workspace", "write_out"]
+__all__ = ["FOLDERS", "context_of", "kind_for", "no_bubblewrap", "spec_of", "workspace", "write_out"]
 
 FOLDERS = ("/logs", "/tests", "/solution", "/verifier", "/oracle")
 """Where task folders' own programs expect to read and write, besides the working folder."""
@@ -26,9 +26,13 @@ _PORT = 8399
 
 
 @cache
+def no_bubblewrap() -> str:
+    """Why bubblewrap, which is used where no kind is named, cannot be; empty where it can."""
+    return reaches("--unshare-user", "--unshare-all", "--as-pid-1")
+
+
 def _usual() -> str:
-    """The kind that is used where none is named: bubblewrap where it works."""
-    return "process" if reaches("--unshare-user", "--unshare-all", "--as-pid-1") else "bubblewrap"
+    return "process" if no_bubblewrap() else "bubblewrap"
 
 
 def kind_for(episode: Episode) -> str:
