@@ -13,7 +13,7 @@ from typing import Any
 from onward.agents import agent
 from onward.agents.contract import Said
 from onward.agents.performing import Policy, Stage
-from onward.agents.workplace import kind_for, no_bubblewrap
+from onward.agents.workplace import check_sandbox, kind_for, no_bubblewrap
 from onward.config import Settings
 from onward.context import Performer
 from onward.episode import AGENT_SECONDS, Episode, Folder
@@ -80,6 +80,7 @@ def check_agents(spec: Spec) -> None:
         adapter = agent(solver.agent)
         if adapter.asks and not solver.model and adapter.name != "command":
             raise UsageError(f"{adapter.name} needs a model: --model PROVIDER/NAME")
+        check_sandbox(_sandbox_of(solver))
         kind_for(Episode(solver.agent, solver.model, "", sandbox=_sandbox_of(solver)))
 
 

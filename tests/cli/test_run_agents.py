@@ -129,3 +129,15 @@ def test_a_plan_names_tasks_that_need_another_sandbox_than_was_asked_for(shell: 
     planned = shell("run", "tasks", "--agent", "oracle", "--sandbox", "bubblewrap", "--plan")
     assert planned.code == 0 and "1 of 2 tasks: this task needs --sandbox container" in planned.out
     assert "RUN make it" in planned.out
+
+
+@pytest.mark.parametrize(
+    ("sandbox", "said"),
+    [({"memroy": "1g"}, 'Did you mean "memory"?'), ({"memory": "lots"}, "'lots' is not a size"),
+     ({"kind": "bubblewarp"}, "there is no sandbox called 'bubblewarp'")],
+)  # fmt: skip
+def test_a_sandbox_that_cannot_be_meant_is_refused_before_a_run_is_made(
+    shell: Shell, sandbox: dict[str, str], said: str
+) -> None:
+    done = shell("run", shell.experiment(solver={"agent": "oracle", "sandbox": sandbox}, score="reward", parse=None))
+    assert done.code == 2 and said in done.err and not shell.store.exists()

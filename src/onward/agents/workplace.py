@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import cache
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 from onward.agents.contract import Installed
 from onward.episode import Environment, Episode
-from onward.errors import UsageError
+from onward.errors import UsageError, did_you_mean
 from onward.sandbox import KINDS, Engine, Sandbox, SandboxFailed, Spec
 from onward.sandbox.bubblewrap import reaches
 from onward.sandbox.images import engines
 
-__all__ = ["FOLDERS", "context_of", "kind_for", "no_bubblewrap", "spec_of", "workspace", "write_out"]
+__all__ = ["FOLDERS", "check_sandbox", "context_of", "kind_for", "no_bubblewrap", "spec_of", "workspace", "write_out"]
 
 FOLDERS = ("/logs", "/tests", "/solution", "/verifier", "/oracle")
 """Where task folders' own programs expect to read and write, besides the working folder."""
@@ -58,11 +58,18 @@ def kind_for(episode: Episode) -> str:
     return _usual()
 
 
+def check_sandbox(stated: Mapping[str, Any]) -> None:
+    """Raises UsageError for what an experiment says of a sandbox that means nothing."""
+    for name in stated:
+        if name not in _FIELDS:
+            raise UsageError(f"a sandbox has no {name!r}.{did_you_mean(name, _FIELDS)}")
+    for name in ("memory", "disk"):
+        _bytes(stated.get(name), None)
+
+
 def spec_of(episode: Episode, installed: Installed, socket: Path, context: Path | None = None) -> Spec:
     """The sandbox of an episode. `context`: the folder of its Dockerfile, written out. Raises UsageError."""
-    for name in episode.sandbox:
-        if name not in _FIELDS:
-            raise UsageError(f"a sandbox has no {name!r}: {', '.join(_FIELDS)}")
+    check_sandbox(episode.sandbox)
     stated, kind = episode.sandbox, kind_for(episode)
     environment = episode.folder.environment if episode.folder else Environment()
     contained = kind == "container"
