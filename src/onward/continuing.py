@@ -162,6 +162,7 @@ def carry_on(address: str, settings: Settings, watch: Watch, terms: Terms) -> Co
         assembled = launch.stored(run)
         cut = _cut_off(run, within, terms)
         if cut:
+            _accept(_other_agent(run, assembled), terms, watch)
             watch.say(f"{run.name} is a continuation that was cut off: it goes on")
             folder, chosen = run.folder, set(cut)
         else:
