@@ -123,6 +123,15 @@ class Journey:
                 kill(process)
         self.server.__exit__(*_)
 
+    def task(self, verifier: str, seconds: int = 100) -> None:
+        """Write the folder of a task, for `tasks: tasks`, that this verifies."""
+        files = {
+            "task.toml": f'version = "1.0"\n[agent]\ntimeout_sec = {seconds}\n', "instruction.md": INSTRUCTION,
+            "environment/Dockerfile": "FROM debian:12\n", "tests/test.sh": f"#!/bin/sh\n{verifier}\n",
+        }  # fmt: skip
+        for name, text in files.items():
+            self.shell.write(f"tasks/notes/{name}", text).chmod(0o755)
+
     def wait(self, true: Callable[[], Any], what: str) -> None:
         """Wait for a condition; every process that was started must live until then."""
         until(lambda: true() or any(one.poll() is not None for one in self.started[-1:]), what)

@@ -68,20 +68,11 @@ def test_an_agent_that_gives_up_has_failed_and_its_last_words_are_kept(tmp_path:
         assert at("resume").code in (0, 1) and at.billed == CALLS
 
 
-TASK = {
-    "task.toml": 'version = "1.0"\n[agent]\ntimeout_sec = 4\n',
-    "instruction.md": "Talk.",
-    "environment/Dockerfile": "FROM debian:12\n",
-    "tests/test.sh": "#!/bin/sh\n[ -f notes.txt ] && echo 0.5 > /logs/verifier/reward.txt\n",
-}
-
-
 def test_one_that_will_not_hear_that_its_time_is_up_is_killed_and_its_work_is_verified(tmp_path: Path) -> None:
     with journey(
         tmp_path, f"trap '' TERM INT HUP; {TALKS}; while :; do sleep 1; done", tasks="tasks", score="reward"
     ) as at:
-        for name, text in TASK.items():
-            at.shell.write(f"tasks/notes/{name}", text).chmod(0o755)
+        at.task("[ -f notes.txt ] && echo 0.5 > /logs/verifier/reward.txt", seconds=4)
         done = at()
         assert done.code == 0, done
         outcome, _ = at.results()[-1]
