@@ -150,7 +150,7 @@ class Journey:
 
     def killed(self, answers: int, *words: str, slowly: bool = False) -> None:
         """The same, killed while the request after so many answers is under way; `slowly`: while it is answered."""
-        self.waiting.slowly, self.server.pace = slowly, 0.2 if slowly else 0.0
+        self.waiting.slowly, self.server.pace = slowly, 0.1 if slowly else 0.0
         self.waiting.after(answers)
         process = self.start(*words)
         self.wait(self.waiting.reached.is_set, f"the call after answer {answers}")

@@ -80,6 +80,28 @@ def test_one_that_will_not_hear_that_its_time_is_up_is_killed_and_its_work_is_ve
         until(lambda: not at.left, f"nothing left: {at.left}")
 
 
+def test_an_answer_that_came_after_its_time_was_up_is_kept_for_its_continuation(tmp_path: Path) -> None:
+    limit, late = 3.0, 5.0
+    asked = 0
+
+    async def answer(request: Request) -> str:
+        nonlocal asked
+        asked += 1
+        if asked == 3:
+            await asyncio.sleep(late)
+        return default_answer(request)
+
+    with journey(tmp_path, answer=answer, limits={"time": limit}) as at:
+        done = at()
+        assert done.code == 0 and at.results()[-1][0] == "timeout", done
+        paid = at.billed
+        assert len(at.answered) == paid == asked < CALLS
+        done = at("continue", "latest")
+        assert done.code == 0, done
+        assert at.billed == CALLS
+        assert at.value["exchanges"]["served"] == {"exact": paid}
+
+
 def test_a_provider_that_refuses_the_key_stops_the_run(tmp_path: Path) -> None:
     fault = Fault("401")
     with journey(tmp_path, answer=lambda request: fault) as at:
