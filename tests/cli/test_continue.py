@@ -316,6 +316,7 @@ def _everything(folder: Path) -> str:
         (["{run}/nosuch"], 1, "has no task 'nosuch'"),
         (["{run}", "--strict-divergence", "--on-divergence", "fork"], 2, "exclude each other"),
         (["{run}", "--model", "gpt-4o"], 2, "provider/name"),
+        (["{run}", "--tasks-dir", "tasks"], 2, "--tasks-dir is about a run folder of BenchFlow's"),
     ],
 )
 def test_what_cannot_be_is_refused_in_words(

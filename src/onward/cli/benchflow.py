@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 import typer
@@ -21,7 +21,10 @@ from onward.runs import Run, open_run
 __all__ = ["export_folders", "import_folders"]
 
 
-def export_folders(store: Path, address: str, output: Path | None, keys: Mapping[str, str], *, force: bool) -> None:
+def export_folders(
+    store: Path, address: str, output: Path | None, keys: Mapping[str, str], *, force: bool,
+    say: Callable[[str], None] = typer.echo,
+) -> None:  # fmt: skip
     """One trial into the folder that is named; several, each into a folder in it."""
     if str(output) == "-":
         raise UsageError("a folder cannot go to standard output: say -o DIR")
@@ -34,7 +37,7 @@ def export_folders(store: Path, address: str, output: Path | None, keys: Mapping
         for key, place in zip(chosen, places, strict=True):
             made = export(run, key, keys)
             _write(made, place, force=force)
-            typer.echo(f"{place}: {_told(made)}")
+            say(f"{place}: {_told(made)}")
     finally:
         run.close()
 

@@ -26,7 +26,11 @@ def carry_on(voice: Voice, given: Given, board: Board | Lines) -> int:
     stated = given["on_divergence"]
     if given["strict_divergence"] and stated not in (None, "strict"):
         raise UsageError(f"--strict-divergence and --on-divergence {stated} exclude each other")
-    address, terms = given["address"], continuing.Terms(
+    address = given["address"]
+    for flag in ("tasks_dir", "output", "agent_version"):
+        if given[flag] and not continuing.is_recording(address):
+            raise UsageError(f"--{flag.replace('_', '-')} is about a run folder of BenchFlow's, which {address} is not")
+    terms = continuing.Terms(
         tasks_dir=given["tasks_dir"], model=given["model"] or "", timeout=given["timeout"],
         on_divergence="strict" if given["strict_divergence"] else stated or "", replay_only=given["replay_only"],
         require_timeout=given["require_timeout"], accept_mismatch=given["accept_mismatch"],
@@ -35,19 +39,21 @@ def carry_on(voice: Voice, given: Given, board: Board | Lines) -> int:
     settings = settings_of(given)
     if given["plan"]:
         return _planned(continuing.prospects(address, settings, terms), given, voice, address)
-    found = continuing.carry_on(address, settings, board, terms)
+    found, written = continuing.carry_on(address, settings, board, terms), None
     for line in found.scores:
         board.say(line)
     if found.again:
         name = found.ending.folder.name
         board.say(f"{count(len(found.again), 'trial')} at the limit again: onward continue {name} gives more time")
     if found.recording is not None and found.ending.done == found.ending.total:
-        place = continuing.folder_for(found, given["output"])
-        export_folders(settings.store, str(found.ending.folder.resolve()), place, settings.keys, force=True)
+        written = continuing.folder_for(found, given["output"])
+        made = str(found.ending.folder.resolve())
+        export_folders(settings.store, made, written, settings.keys, force=True, say=board.say)
     outcome = outcomes.of(found.ending, None, given["threshold"])
     board.over(outcome)
     if given["json"]:
-        print(json.dumps({**outcome.to_json(), "scores": list(found.scores)}, ensure_ascii=False, indent=2))
+        told = {"scores": list(found.scores), "again": list(found.again), "written": str(written) if written else None}
+        print(json.dumps({**outcome.to_json(), **told}, ensure_ascii=False, indent=2))
     return outcome.code
 
 
