@@ -78,9 +78,10 @@ def test_what_cannot_be_shown_is_said(played: Shell, words: tuple[str, ...], cod
 def on_a_terminal(shell: Shell, **environment: str) -> str:
     """What a person sees."""
     ours, theirs = pty.openpty()
+    plain = {name: value for name, value in shell.environment.items() if name not in ("NO_COLOR", "COLUMNS")}
     process = subprocess.Popen(
         [sys.executable, "-m", "onward", "show", "lab/set/t2", "--trajectory"], cwd=shell.folder, stdin=theirs,
-        stdout=theirs, stderr=theirs, env={**shell.environment, "TERM": "xterm-256color", **environment},
+        stdout=theirs, stderr=theirs, env={**plain, "TERM": "xterm-256color", **environment},
     )  # fmt: skip
     os.close(theirs)
     seen = b"".join(_chunks(ours))
