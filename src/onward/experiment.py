@@ -75,6 +75,11 @@ class SolverSpec(_Model):
         return self
 
     @property
+    def sandboxed(self) -> Mapping[str, Any]:
+        """Its sandbox as a mapping, which a kind alone is too."""
+        return self.sandbox if isinstance(self.sandbox, Mapping) else {"kind": self.sandbox or ""}
+
+    @property
     def request(self) -> dict[str, Any]:
         """The parameters of its requests."""
         own = {"temperature": self.temperature, "max_tokens": self.max_tokens}
@@ -317,8 +322,9 @@ def _assemble_solver(solver: SolverSpec, reader: _Reader, where: str) -> Solver:
         return function_solver(solver.name, reader.function(solver.python, where), solver.model)
     if solver.agent and not solver.recorded:
         prompt = reader.text(solver.prompt, where)
-        sandbox = solver.sandbox if isinstance(solver.sandbox, Mapping) else {"kind": solver.sandbox or ""}
-        return agent_solver(solver.name, solver.agent, solver.model, prompt, solver.options, sandbox, solver.found)
+        return agent_solver(
+            solver.name, solver.agent, solver.model, prompt, solver.options, solver.sandboxed, solver.found
+        )  # fmt: skip
     if solver.recorded:
         return recorded_solver(solver.name, solver.recorded, solver.model)
     if solver.wrapped:

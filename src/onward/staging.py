@@ -67,7 +67,7 @@ def _identified(solver: SolverSpec) -> SolverSpec:
         return solver
     adapter = agent(solver.agent)
     adapter.check(solver.options)
-    sandbox = solver.sandbox if isinstance(solver.sandbox, Mapping) else {}
+    sandbox = solver.sandboxed
     contained = sandbox.get("image") and sandbox.get("kind", "container") == "container"
     image = digest_of(str(sandbox["image"])) if contained else ""
     found = {"version": adapter.wanted(solver.options), "image": image}
@@ -80,19 +80,15 @@ def check_agents(spec: Spec) -> None:
         adapter = agent(solver.agent)
         if adapter.asks and not solver.model and adapter.name != "command":
             raise UsageError(f"{adapter.name} needs a model: --model PROVIDER/NAME")
-        check_sandbox(_sandbox_of(solver))
-        kind_for(Episode(solver.agent, solver.model, "", sandbox=_sandbox_of(solver)))
-
-
-def _sandbox_of(solver: SolverSpec) -> Mapping[str, Any]:
-    return solver.sandbox if isinstance(solver.sandbox, Mapping) else {"kind": solver.sandbox or ""}
+        check_sandbox(solver.sandboxed)
+        kind_for(Episode(solver.agent, solver.model, "", sandbox=solver.sandboxed))
 
 
 def unplayable(solver: SolverSpec, task: Task) -> str:
     """Why this agent cannot be given this task on this machine; empty where it can."""
     folder = Folder.from_json(task.metadata["folder"]) if "folder" in task.metadata else None
     try:
-        kind_for(Episode(solver.agent, solver.model, "", sandbox=_sandbox_of(solver), task=task.id, folder=folder))
+        kind_for(Episode(solver.agent, solver.model, "", sandbox=solver.sandboxed, task=task.id, folder=folder))
     except UsageError as error:
         return str(error)
     return ""
@@ -140,7 +136,7 @@ async def staged(
         return
     for line in await asyncio.to_thread(swept, settings.store, containers=_in_containers(agents)):
         say(line)
-    if no_bubblewrap() and not all(_sandbox_of(one).get("kind") for one in agents):
+    if no_bubblewrap() and not all(one.sandboxed.get("kind") for one in agents):
         say(
             f"bubblewrap does not work here ({no_bubblewrap()}): agents without a container are in a process sandbox, "
             "where this machine's files and network are open to them"
@@ -163,5 +159,4 @@ async def staged(
 
 
 def _in_containers(agents: Iterable[SolverSpec]) -> bool:
-    stated = (one.sandbox.get("kind") if isinstance(one.sandbox, Mapping) else one.sandbox for one in agents)
-    return any(kind == "container" for kind in stated)
+    return any(one.sandboxed.get("kind") == "container" for one in agents)
