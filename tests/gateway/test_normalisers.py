@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from onward.errors import UsageError
+from onward.gateway.bodies import Said
 from onward.gateway.normalisers import (
     ABSENT,
     AGENTS,
@@ -145,6 +146,26 @@ def test_sort_puts_parallel_results_in_the_order_of_their_call_ids() -> None:
         return {"messages": [{"role": "tool", "tool_call_id": one, "content": one} for one in ids]}
 
     assert seen(talk("b", "a"), Rule("s", "sort"), protocol="chat") == talk("a", "b")
+
+
+@pytest.mark.parametrize("known", [False, True])
+def test_ids_are_numbered_in_the_order_of_the_calls_and_not_as_results_come_in(known: bool) -> None:
+    rules = Rules(
+        "some", "0", (Rule("ids", "alias", ("messages[*].content",), r"^agent-\w+$", "agent"), *GENERIC.rules)
+    )
+
+    def talk(*came: str) -> Any:
+        calls = {"role": "assistant", "tool_calls": [{"id": "z"}, {"id": "a"}]}
+        named = {"z": "agent-p", "a": "agent-q"}
+        return {"messages": [calls, *({"role": "tool", "tool_call_id": one, "content": named[one]} for one in came)]}
+
+    def matched(body: Any) -> Any:
+        said = [Said(one) for one in body["messages"]] if known else ()
+        return normalised("chat", body, rules, said)["messages"][1:]
+
+    first, second = matched(talk("z", "a")), matched(talk("a", "z"))
+    assert [one["content"] for one in first] == ["agent#1", "agent#2"]
+    assert first == second
 
 
 PATHS = ("messages[*].content[*].x", "messages[0]", "system", "messages[*].content", "n[*]")

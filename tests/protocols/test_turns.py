@@ -161,11 +161,41 @@ def test_an_input_that_is_text_is_a_users_message() -> None:
         ]}]),
     ],
 )  # fmt: skip
-def test_parallel_results_are_put_in_the_order_of_their_calls_ids(protocol: str, made: Any) -> None:
+def test_parallel_results_without_a_call_are_put_in_the_order_of_their_ids(protocol: str, made: Any) -> None:
     form = FORMS[protocol]
     came = made(["b", "c", "a"])
     assert form.in_order(came) == made(["a", "b", "c"])
     assert came == made(["b", "c", "a"])
+
+
+CALLED: dict[str, Any] = {
+    "chat": lambda ids: {"role": "assistant", "tool_calls": [{"id": one} for one in ids]},
+    "messages": lambda ids: {"role": "assistant", "content": [{"type": "tool_use", "id": one} for one in ids]},
+    "gemini": lambda ids: {"role": "model", "parts": [{"functionCall": {"id": one, "name": "x"}} for one in ids]},
+}
+
+
+@ALL
+def test_parallel_results_are_put_in_the_order_of_their_calls(protocol: str) -> None:
+    form = FORMS[protocol]
+    if protocol == "responses":
+        calls = [{"type": "function_call", "call_id": one} for one in "cab"]
+
+        def came(ids: str) -> Any:
+            return [*calls, *({"type": "function_call_output", "call_id": one} for one in ids)]
+    else:
+
+        def came(ids: str) -> Any:
+            results = {
+                "chat": [{"role": "tool", "tool_call_id": one} for one in ids],
+                "messages": [{"role": "user", "content": [{"type": "tool_result", "tool_use_id": one} for one in ids]}],
+                "gemini": [{"role": "user", "parts": [{"functionResponse": {"id": one}} for one in ids]}],
+            }
+            return [CALLED[protocol]("cab"), *results[protocol]]
+
+    assert form.in_order(came("abc")) == came("cab") == form.in_order(came("bca"))
+    ordered = came("cab")
+    assert form.in_order(ordered) is ordered
 
 
 def test_results_of_different_turns_are_not_mixed() -> None:

@@ -7,7 +7,7 @@ of it, answered once for each. Values are passed through as they are: nothing is
     is_assistant(m)     whether the model said it. In Responses a turn is several items: reasoning, text, calls
     results(m)          call ids of the tool results in it
     skeleton(m)         the same without what the tools answered: which calls are answered stays, and all other text
-    in_order(messages)  parallel tool results in the order of their call ids: agents send them as they come in
+    in_order(messages)  parallel tool results in the order of their calls: agents send them as they come in
     turn(response)      the assistant turn that an answer adds to the next request
     said(turn)          its text and calls as agents cannot change them: they drop thinking, reorder keys, trim
 
@@ -17,6 +17,7 @@ A body that is not in its format has no messages; nothing here raises for what a
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import cache
 from typing import Any, NamedTuple
 
 from onward.protocols.wire import arguments_of
@@ -24,6 +25,8 @@ from onward.protocols.wire import arguments_of
 __all__ = ["FORMS", "Form", "Said"]
 
 Json = Mapping[str, Any]
+Ranks = Mapping[str, int]
+"""The place of each call among all calls of a conversation, by its id."""
 
 
 class Said(NamedTuple):
@@ -50,20 +53,24 @@ def _text(content: Any, *kinds: str) -> str:
     return "".join(str(part.get("text") or "") for part in _objects(content) if part.get("type") in kinds)
 
 
-def _sorted_runs(items: Sequence[Any], id_of: Callable[[Any], str | None]) -> list[Any]:
-    """The items, those with an id sorted by it within each run of neighbours. An equal order gives an equal list."""
+def _sorted_runs(items: Sequence[Any], id_of: Callable[[Any], str | None], ranks: Callable[[], Ranks]) -> Sequence[Any]:
+    """The items, those with an id in the order of their calls within each run of neighbours; those without a call after
+    them, by id. The very same items where they are in order."""
     ids = list(map(id_of, items))
     made = list(items)
     stop = len(ids)
+    changed = False
     while stop:
         start = stop - 1
         while start and ids[start] is not None and ids[start - 1] is not None:
             start -= 1
         if stop - start > 1:
-            order = sorted(range(start, stop), key=lambda at: ids[at] or "")
+            rank = ranks()
+            order = sorted(range(start, stop), key=lambda at: (rank.get(ids[at] or "", len(rank)), ids[at] or ""))
             made[start:stop] = [items[at] for at in order]
+            changed = changed or order != list(range(start, stop))
         stop = start
-    return made
+    return made if changed else items
 
 
 class Form:
@@ -114,8 +121,39 @@ class Form:
         """The message without what tools answered. The very message where there is nothing of that."""
         raise NotImplementedError
 
-    def in_order(self, messages: Sequence[Json]) -> list[Json]:
-        """The messages with parallel tool results sorted by call id."""
+    def in_order(self, messages: Sequence[Json]) -> Sequence[Json]:
+        """The messages with parallel tool results in the order of their calls. The very same where they are."""
+        return _sorted_runs(messages, self._id, self._ranks(messages))
+
+    def _ranks(self, messages: Sequence[Json]) -> Callable[[], Ranks]:
+        """The calls' order, looked up once, and only where it is asked for."""
+
+        @cache
+        def ranks() -> Ranks:
+            found: dict[str, int] = {}
+            for message in messages:
+                if self.is_assistant(message):
+                    for one in self._call_ids_in(message):
+                        found.setdefault(one, len(found))
+            return found
+
+        return ranks
+
+    def _each_in_order(self, messages: Sequence[Json], field: str) -> Sequence[Json]:
+        ranks = self._ranks(messages)
+        made: list[Json] = []
+        for message in messages:
+            if len(self.results(message)) > 1:
+                ordered = _sorted_runs(message[field], self._id, ranks)
+                message = message if ordered is message[field] else {**message, field: ordered}
+            made.append(message)
+        return made if any(new is not old for new, old in zip(made, messages, strict=True)) else messages
+
+    def _id(self, item: Any) -> str | None:
+        """The call id of a tool result; None for anything else."""
+        raise NotImplementedError
+
+    def _call_ids_in(self, message: Json) -> Iterator[str]:
         raise NotImplementedError
 
     def turn(self, response: Json) -> list[Json]:
@@ -153,9 +191,6 @@ class _Chat(Form):
         found = self._id(message)
         return message if found is None else {"role": message["role"], "tool_call_id": found}
 
-    def in_order(self, messages: Sequence[Json]) -> list[Json]:
-        return _sorted_runs(messages, self._id)
-
     def turn(self, response: Json) -> list[Json]:
         choice = next(iter(_objects(response.get("choices"))), {})
         message = choice.get("message")
@@ -170,6 +205,10 @@ class _Chat(Form):
         for call in _objects(message.get("tool_calls")):
             inner = call.get("function") or call.get("custom") or {}
             yield str(inner.get("name", "")), arguments_of(inner.get("arguments", inner.get("input")))
+
+    def _call_ids_in(self, message: Json) -> Iterator[str]:
+        for call in _objects(message.get("tool_calls")):
+            yield str(call.get("id") or "")
 
 
 class _Responses(Form):
@@ -199,9 +238,6 @@ class _Responses(Form):
         found = self._id(message)
         return message if found is None else {"type": message["type"], "call_id": found}
 
-    def in_order(self, messages: Sequence[Json]) -> list[Json]:
-        return _sorted_runs(messages, self._id)
-
     def turn(self, response: Json) -> list[Json]:
         return list(_objects(response.get("output")))
 
@@ -212,6 +248,10 @@ class _Responses(Form):
         if "call_id" in message:
             given = message.get("arguments", message.get("input", message.get("action")))
             yield str(message.get("name") or message.get("type")), arguments_of(given)
+
+    def _call_ids_in(self, message: Json) -> Iterator[str]:
+        if str(message.get("type") or "").endswith("_call"):
+            yield str(message.get("call_id") or message.get("id") or "")
 
 
 class _Messages(Form):
@@ -235,13 +275,8 @@ class _Messages(Form):
         ]
         return {**message, "content": blocks}
 
-    def in_order(self, messages: Sequence[Json]) -> list[Json]:
-        return [
-            {**message, "content": _sorted_runs(message["content"], self._id)}
-            if len(self.results(message)) > 1
-            else message
-            for message in messages
-        ]
+    def in_order(self, messages: Sequence[Json]) -> Sequence[Json]:
+        return self._each_in_order(messages, "content")
 
     def turn(self, response: Json) -> list[Json]:
         blocks = _objects(response.get("content"))
@@ -254,6 +289,11 @@ class _Messages(Form):
         for block in _objects(message.get("content")):
             if block.get("type") == "tool_use":
                 yield str(block.get("name", "")), arguments_of(block.get("input"))
+
+    def _call_ids_in(self, message: Json) -> Iterator[str]:
+        for block in _objects(message.get("content")):
+            if block.get("type") == "tool_use":
+                yield str(block.get("id") or "")
 
 
 class _Gemini(Form):
@@ -283,13 +323,8 @@ class _Gemini(Form):
         ]
         return {**message, "parts": parts}
 
-    def in_order(self, messages: Sequence[Json]) -> list[Json]:
-        return [
-            {**message, "parts": _sorted_runs(message["parts"], self._id)}
-            if len(self.results(message)) > 1
-            else message
-            for message in messages
-        ]
+    def in_order(self, messages: Sequence[Json]) -> Sequence[Json]:
+        return self._each_in_order(messages, "parts")
 
     def turn(self, response: Json) -> list[Json]:
         candidate = next(iter(_objects(response.get("candidates"))), {})
@@ -305,6 +340,12 @@ class _Gemini(Form):
             call = part.get("functionCall")
             if isinstance(call, dict):
                 yield str(call.get("name", "")), arguments_of(call.get("args") or {})
+
+    def _call_ids_in(self, message: Json) -> Iterator[str]:
+        for part in _objects(message.get("parts")):
+            call = part.get("functionCall")
+            if isinstance(call, dict):
+                yield str(call.get("id") or call.get("name") or "")
 
 
 FORMS: Mapping[str, Form] = {"chat": _Chat(), "responses": _Responses(), "messages": _Messages(), "gemini": _Gemini()}

@@ -4,7 +4,7 @@
     mask    replaces what a pattern finds in the text at a path
     alias   replaces each different text that a pattern finds by a name for it, numbered by first appearance
     block   a text at a path becomes one text block: some agents write either
-    sort    puts parallel tool results in the order of their call ids
+    sort    puts parallel tool results in the order of their calls, before all else
 
 They serve the match alone: a normalised body is a new value that nobody stores, serves or sends.
 """
@@ -149,9 +149,19 @@ def normalised(protocol: str, body: Mapping[str, Any], rules: Rules, said: Seque
     messages of the body, where what they become is remembered; always under the same rules."""
     tree, sorts = _tree(rules)
     form = FORMS[protocol]
-    made: Any = rewritten(body, tree, {}, {form.history: said} if said else {})
-    if sorts and isinstance(made.get(form.history), list):
-        ordered = form.in_order(form.messages(made))
-        if ordered:
-            made = {**made, form.history: ordered}
-    return made  # type: ignore[no-any-return]
+    if sorts:  # first, so that ids are numbered in an order that is the conversation's and not the tools'
+        messages = form.messages(body)
+        ordered = form.in_order(messages)
+        if ordered is not messages:
+            body = {**body, form.history: list(ordered)}
+            known = {id(one.value): one for one in said}
+            said = [known.get(id(one)) or _Changed(one) for one in ordered] if said else ()
+    return rewritten(body, tree, {}, {form.history: said} if said else {})  # type: ignore[no-any-return]
+
+
+@dataclass(slots=True)
+class _Changed:
+    """A message that was put in order, so nothing of it is known."""
+
+    value: Any
+    form: Any = None
