@@ -214,7 +214,8 @@ BENCHES = (
     Bench(
         "gateway",
         "The gateway, beside a direct call, a bare proxy and LiteLLM's",
-        "Requests of 100 KB, answers of 2 KB; generator, upstream and proxy are three processes on the same cores. "
+        "Requests of 100 KB, answers of 2 KB; generator, upstream and proxy are three processes on the same cores, the "
+        "first two as light as Python allows (`bench/loopback.py`). Lanes begin one after the other within 100 ms. "
         "`p50_64`, `p99_64`: milliseconds at 64 lanes against an upstream that answers in 100 ms (`_16`: at 16 lanes; "
         "`requests_s_64`: what came through, 640 at most); `requests_s`: 16 lanes against one that answers at once, "
         "and `cpu_ms` of the proxy's process for each; `p50_1`, `first_byte_ms`: one lane. Every exchange of Onward's "
