@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import re
 from collections.abc import Mapping
 from contextlib import ExitStack
 from pathlib import Path
@@ -12,17 +13,20 @@ from typing import Any
 import pytest
 from tests.benchflow import CONFIG, Episode, folder
 
-from onward import launch
+from onward import launch, lease
 from onward.choice import derive_continuation
+from onward.clock import iso
 from onward.config import Settings, settings
 from onward.context import Context, World, trial_context
-from onward.continuations import Known, as_continuation
+from onward.continuations import Known, as_continuation, continuations
 from onward.continuing import Terms, carry_on, prospects
+from onward.entry import Entry, pack
 from onward.errors import Drifted, NotThere, StepTimeout, UsageError
 from onward.formats.benchflow import read
 from onward.gateway.proxy import Door
 from onward.gateway.serving import before
 from onward.history import History
+from onward.journal import SqliteJournal
 from onward.keys import Key
 from onward.limits import Bounds, Limits
 from onward.meter import Meter
@@ -34,6 +38,7 @@ from onward.runs import Run, open_run
 from onward.staging import bounds_of
 from onward.testing import FakeClock
 from onward.views.continued import continuation
+from onward.views.prospects import Prospect
 
 TRIAL = "claude-code/write-file/1"
 TASK = {"task.toml": 'version = "1.0"\n', "instruction.md": "Write the file.", "tests/test.sh": "#!/bin/sh\n"}
@@ -155,13 +160,57 @@ def test_what_was_continued_is_known_by_its_terms_and_by_its_generation(room: Ro
     parent = room.adopted()
     made = room.derived(parent, timeout=9.0)
     with ExitStack() as stack:
-        known = Known(room.settings.store, {}, stack)
+        known = Known(continuations(room.settings.store, stack), {})
         found = known.furthest(parent, TRIAL)
         assert found is not None and found.run.id == made.id
         assert (found.reached(TRIAL), found.unfinished, found.arguments) == ("open", [TRIAL], {"timeout": 9.0})
         assert not found.holds({TRIAL: 1}), "redone since"
-        assert Known(room.settings.store, {"model": "openai/b"}, stack).furthest(parent, TRIAL) is None
+        assert Known(continuations(room.settings.store, stack), {"model": "openai/b"}).furthest(parent, TRIAL) is None
     assert as_continuation(parent) is None
+
+
+def _ended(run: Run, outcome: str) -> None:
+    """The continuation as it is when its trial has come to an end."""
+    journal, clock = SqliteJournal(run.folder), FakeClock()
+    lease.claim(journal, clock)
+    value = {"output": {"reward": 1.0, "rewards": {"reward": 1.0}}}
+    error = {"reason": "60 s", "kind": "time"} if outcome == "timeout" else None
+    for step, data, said in (
+        ("generate/0", {"value": value, **({"error": error} if error else {})}, outcome),
+        ("score/reward", {"value": {"value": 1.0}}, "ok"),
+    ):
+        row, blobs = pack(Entry("result", Key(f"{TRIAL}/{step}"), iso(clock.now()), data, said))  # type: ignore[arg-type]
+        journal.commit([row], blobs)
+    journal.release()
+    journal.close()
+
+
+@pytest.mark.parametrize("tasks_dir", [True, False], ids=["with its task", "without"])
+def test_a_plan_of_a_folder_says_that_it_is_continued_already(room: Room, *, tasks_dir: bool) -> None:
+    def planned(**more: Any) -> Prospect:
+        terms = Terms(tasks_dir=room.tasks if tasks_dir else None, **more)
+        [found] = prospects(str(room.folder), room.settings, terms)
+        return found
+
+    assert planned().earlier == ""
+    made = room.derived(room.adopted())
+    assert (planned().left_out, planned().earlier) == ("", made.name), "it was cut off, and goes on there"
+    _ended(made, "ok")
+    assert re.fullmatch(rf"already continued in {made.name} \(.+, 0 calls\)", planned().left_out)
+    assert planned(timeout=90.0).left_out and not planned(model="openai/b").left_out
+    assert not planned(version="2.0").left_out, "with another version it is another run"
+    (room.tasks / "write-file" / "instruction.md").write_text("Write another file.")
+    (room.tasks / "write-file" / "more.txt").write_text("more")
+    assert bool(planned().left_out) != tasks_dir, "with another task it is another run"
+
+
+def test_a_plan_of_a_folder_at_its_limit_again_says_how_it_gets_more_time(room: Room) -> None:
+    made = room.derived(room.adopted())
+    _ended(made, "timeout")
+    [found] = prospects(str(room.folder), room.settings, Terms(tasks_dir=room.tasks))
+    assert found.left_out.endswith(f"to its limit again: onward continue {made.name} gives it more time")
+    [more] = prospects(str(room.folder), room.settings, Terms(tasks_dir=room.tasks, timeout=90.0))
+    assert (more.left_out, more.earlier) == ("", "")
 
 
 def test_what_was_recorded_is_ready_to_be_served_by_a_continuation(room: Room) -> None:

@@ -22,7 +22,7 @@ from onward import lineage
 from onward.clock import Clock, SystemClock, iso
 from onward.entry import BlobRef, Entry, Outcome, blob_digest, pack
 from onward.entry import Row as Stored
-from onward.errors import Refused, UsageError
+from onward.errors import OnwardError, Refused, UsageError
 from onward.experiment import Assembled, SolverSpec, Spec, assemble
 from onward.fingerprint import Fingerprint, digest_of
 from onward.formats.benchflow import Exchange, Recording, Row
@@ -35,14 +35,14 @@ from onward.gateway.providers import PROVIDERS
 from onward.gateway.refusals import refusal
 from onward.gateway.serving import PREFIX, target_of
 from onward.keys import Key
-from onward.plan import seed_of
+from onward.plan import order_digest, seed_of
 from onward.protocols.turns import FORMS
 from onward.protocols.wire import compact
-from onward.runs import run_id
+from onward.runs import Run, open_run, run_id, stored_runs
 from onward.stages import sample_fingerprint
 from onward.tasks import Selection, Task
 
-__all__ = ["AGENTS", "Adopted", "adopt", "agent_of", "model_of"]
+__all__ = ["AGENTS", "Adopted", "adopt", "agent_of", "model_of", "standing"]
 
 AGENTS: Mapping[str, str] = {
     "claude-agent-acp": "claude-code", "codex-acp": "codex", "gemini": "gemini-cli", "mini-swe": "mini-swe-agent",
@@ -102,17 +102,38 @@ def adopt(
     chosen = task or _bare_task(recording)
     made = lineage.wanted(assembled, source, Selection.of({}).to_json(), [chosen], None)
     kept = list(_kept(recording, rules_for(agent)))
-    standing = lineage.existing(store, spec.name, run_id(made.identity, 0, None))
-    created = standing is None
-    if standing is None:
+    folder = lineage.existing(store, spec.name, run_id(made.identity, 0, None))
+    created = folder is None
+    if folder is None:
         ticking = clock or SystemClock()
         notes = {"recording": _facts(recording, digests, kept, made.blobs)}
         trial = _Trial(recording, assembled, chosen, iso(ticking.now()))
         rows = [_packed(entry, made.blobs) for entry in trial.entries(kept)]
-        standing = asyncio.run(lineage.create(store, made, ticking, rows=rows, notes=notes))
+        folder = asyncio.run(lineage.create(store, made, ticking, rows=rows, notes=notes))
     left = Counter(str(one.standing) for one in recording.exchanges if not one.served)
     left.update({"not to be kept": unkept} if (unkept := len(recording.served) - len(kept)) else {})
-    return Adopted(standing, standing.name, created, len(kept), dict(left))
+    return Adopted(folder, folder.name, created, len(kept), dict(left))
+
+
+def standing(
+    recording: Recording, store: Path, *, task: Task | None = None, options: Mapping[str, Any] | None = None
+) -> Iterator[Run]:
+    """The runs, open, that this very recording has been made already, with these options. `task`: with no other."""
+    digest = digest_of(recording.digests())
+    order = order_digest([(task.id, task.digest)]) if task else ""
+    for folder in stored_runs(store):
+        if not folder.name.startswith(f"{_name(recording.task)}-"):
+            continue
+        try:
+            run = open_run(folder)
+        except OnwardError:
+            continue
+        facts, [solver, *_] = run.facts, run.config["spec"]["solver"]
+        mine = "recording" in facts and not facts["run"]["parents"] and facts["source"].get("recording") == digest
+        if mine and solver.get("options", {}) == (options or {}) and order in ("", facts["order"]):
+            yield run
+        else:
+            run.close()
 
 
 def _spec(recording: Recording, options: Mapping[str, Any], sandbox: Any) -> Spec:

@@ -7,7 +7,7 @@ begins where the earlier ones ended.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from contextlib import ExitStack
 from functools import cached_property
 from pathlib import Path
@@ -17,7 +17,7 @@ from onward.errors import OnwardError
 from onward.runs import Run, open_run, stored_runs
 from onward.views.means import came_to_limit, standings
 
-__all__ = ["Earlier", "Known", "Reached", "as_continuation", "generation_of"]
+__all__ = ["Earlier", "Known", "Reached", "as_continuation", "continuations", "generation_of"]
 
 Reached = Literal["done", "limit", "open"]
 """How far a trial has come: to its end, to its limit again, or neither."""
@@ -69,11 +69,11 @@ def as_continuation(run: Run) -> Earlier | None:
 
 
 class Known:
-    """The continuations of a store on these terms, that of time left out; the newest first. The stack closes them."""
+    """Continuations on these terms, that of time left out; the newest first."""
 
-    def __init__(self, store: Path, arguments: Mapping[str, Any], stack: ExitStack) -> None:
+    def __init__(self, every: Iterable[Earlier], arguments: Mapping[str, Any]) -> None:
         terms = {**arguments, "timeout": None}
-        found = [one for one in _continuations(store, stack) if {**one.arguments, "timeout": None} == terms]
+        found = [one for one in every if {**one.arguments, "timeout": None} == terms]
         self._all = sorted(found, key=lambda one: str(one.run.facts["run"]["created"]), reverse=True)
 
     def of(self, run: Run) -> list[Earlier]:
@@ -99,7 +99,9 @@ def generation_of(run: Run, trial: str) -> int:
     return run.voids.generation(f"{trial}/generate/0")
 
 
-def _continuations(store: Path, stack: ExitStack) -> Iterator[Earlier]:
+def continuations(store: Path, stack: ExitStack) -> list[Earlier]:
+    """All of a store. The stack closes them."""
+    every = []
     for folder in stored_runs(store):
         try:
             run = open_run(folder)
@@ -110,4 +112,5 @@ def _continuations(store: Path, stack: ExitStack) -> Iterator[Earlier]:
             run.close()
         else:
             stack.callback(run.close)
-            yield found
+            every.append(found)
+    return every

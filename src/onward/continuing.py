@@ -6,7 +6,7 @@ everything, so that the derived run is a complete result. The parent keeps its o
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -16,13 +16,13 @@ from typing import Any
 from onward import launch, views
 from onward.choice import derive_continuation
 from onward.config import Settings
-from onward.continuations import Earlier, Known, as_continuation, generation_of
+from onward.continuations import Earlier, Known, as_continuation, continuations, generation_of
 from onward.drive import Ending, gateway_of
 from onward.errors import Drifted, NotThere
 from onward.experiment import Assembled
 from onward.formats.benchflow import Recording, read
 from onward.keys import Key
-from onward.originals import Original, found_here, is_recording, lacking
+from onward.originals import Original, adopted_before, found_here, is_recording, lacking
 from onward.progress import Watch
 from onward.report.amounts import moment
 from onward.report.continued import both_scores
@@ -31,7 +31,7 @@ from onward.views.continued import continuation
 from onward.views.lineage import changes
 from onward.views.prospects import Prospect, of_recording, of_run
 
-__all__ = ["Continued", "Terms", "carry_on", "folder_for", "is_recording", "prospects"]
+__all__ = ["Continued", "Terms", "carry_on", "folder_for", "is_recording", "of_folder", "prospects"]
 
 _NAMED = 20
 """How many of those that are left out are named."""
@@ -99,17 +99,30 @@ class Continued:
 
 def prospects(address: str, settings: Settings, terms: Terms) -> list[Prospect]:
     """What would be continued, and what is left out and why; needs neither agent nor key. Raises NotThere."""
-    if is_recording(address):
-        recording = read(Path(address))
-        one = of_recording(recording, timeout=terms.timeout, require_timeout=terms.require_timeout)
-        more = lacking(recording, tasks_dir=terms.tasks_dir, version=terms.version)
-        return [replace(one, findings=(*more, *one.findings))]
     with ExitStack() as stack:
+        if is_recording(address):
+            return [of_folder(Path(address), settings, terms, continuations(settings.store, stack))]
         run, within = _opened(address, settings, stack)
         terms = terms.over(run)
         found = _looked_at(run, within, terms)
-        known = Known(settings.store, terms.arguments, stack)
-        return [_unless_done(one, known.furthest(run, one.name), terms) for one in found]
+        known = Known(continuations(settings.store, stack), terms.arguments)
+        return [_unless_done(one, known.furthest(run, one.name), terms, one.name) for one in found]
+
+
+def of_folder(folder: Path, settings: Settings, terms: Terms, every: Sequence[Earlier]) -> Prospect:
+    """Of a recording. `every`: the continuations that there are."""
+    recording = read(folder)
+    found = of_recording(recording, timeout=terms.timeout, require_timeout=terms.require_timeout)
+    more = lacking(recording, tasks_dir=terms.tasks_dir, version=terms.version)
+    found = replace(found, findings=(*more, *found.findings))
+    for run in adopted_before(recording, settings.store, tasks_dir=terms.tasks_dir, version=terms.version):
+        try:
+            own = terms.over(run)
+            [trial] = (str(key) for _, _, key in _planned(run))
+            found = _unless_done(found, Known(every, own.arguments).furthest(run, trial), own, trial)
+        finally:
+            run.close()
+    return found
 
 
 def _opened(address: str, settings: Settings, stack: ExitStack) -> tuple[Run, set[str] | None]:
@@ -133,18 +146,18 @@ def _came_to_an_end(run: Run, trial: str) -> bool:
     return key.names[0] in run.plan.shape.agents and views.trial(run, key).outcome in ("ok", "failed")
 
 
-def _unless_done(one: Prospect, found: Earlier | None, terms: Terms) -> Prospect:
+def _unless_done(one: Prospect, found: Earlier | None, terms: Terms, trial: str) -> Prospect:
     if one.left_out or found is None:
         return one
-    reached = found.reached(one.name)
+    reached = found.reached(trial)
     same = found.arguments == terms.arguments
     if reached == "open" or (reached == "limit" and not same):
-        return one
+        return replace(one, earlier=found.run.name if same else "")
     when = moment(found.run.facts["run"]["created"])
     words = f"already continued in {found.run.name} ({when}, 0 calls)"
     if reached == "limit":
         words += f", to its limit again: onward continue {found.run.name} gives it more time"
-    return replace(one, left_out=words)
+    return replace(one, left_out=words, earlier=found.run.name)
 
 
 # ---------------------------------------------------------------- doing it
@@ -240,7 +253,7 @@ def _place(
 ) -> Path:  # fmt: skip
     """The run in which these trials go on: an earlier one of the very same terms, or one that begins where all earlier
     ones ended."""
-    known = Known(settings.store, terms.arguments, stack)
+    known = Known(continuations(settings.store, stack), terms.arguments)
     standing = [one for one in known.of(run) if one.holds(sought)]
     for one in standing:
         if one.arguments == terms.arguments:

@@ -11,15 +11,16 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from onward.adoption import adopt, agent_of
+from onward.adoption import adopt, agent_of, standing
 from onward.agents import AGENTS, agent
 from onward.config import Settings
-from onward.errors import UsageError
+from onward.errors import OnwardError, UsageError
 from onward.formats.benchflow import Finding, Recording
 from onward.progress import Watch
-from onward.tasks import open_source
+from onward.runs import Run
+from onward.tasks import Task, open_source
 
-__all__ = ["Original", "found_here", "is_recording", "lacking"]
+__all__ = ["Original", "adopted_before", "found_here", "is_recording", "lacking"]
 
 _NO_RECORD = ("command", "oracle")
 """Adapters that are no agent by themselves."""
@@ -65,17 +66,36 @@ def found_here(
     name, recorded = _check_agent(recording), _recorded_version(recording)
     _check_prompts(recording)
     place = _place_of(recording, tasks_dir)
-    task = next(iter(open_source(str(place.resolve())).tasks()))
-    if recording.prompts:
-        task = replace(task, input=recording.prompts[0])  # the very words that the agent was told
+    task = _task_of(recording, place)
     if not recorded:
         watch.say(
             f"the recording does not say which {name} it was made with: {version or agent(name).version} goes on "
             "with it" + ("" if version else " (--agent-version names another)")
         )
-    wanted = version or recorded
-    adopted = adopt(recording, settings.store, task=task, options={"version": wanted} if wanted else {})
+    adopted = adopt(recording, settings.store, task=task, options=_options(recording, version))
     return Original(recording, adopted.folder, tuple(_mismatches(recording, place, version)))
+
+
+def adopted_before(
+    recording: Recording, store: Path, *, tasks_dir: Path | None, version: str
+) -> Iterator[Run]:  # fmt: skip
+    """The runs, open, that this recording has been made before to go on with: with its task as that is now, where it
+    is to be had."""
+    try:
+        task: Task | None = _task_of(recording, _place_of(recording, tasks_dir))
+    except OnwardError:
+        task = None
+    yield from standing(recording, store, task=task, options=_options(recording, version))
+
+
+def _task_of(recording: Recording, place: Path) -> Task:
+    task = next(iter(open_source(str(place.resolve())).tasks()))
+    return replace(task, input=recording.prompts[0]) if recording.prompts else task  # the words that the agent was told
+
+
+def _options(recording: Recording, version: str) -> dict[str, Any]:
+    wanted = version or _recorded_version(recording)
+    return {"version": wanted} if wanted else {}
 
 
 def _check_agent(recording: Recording) -> str:

@@ -51,6 +51,8 @@ class Prospect:
     """What the live part costs at the most; None where the recording does not say what it cost."""
     recorded_usd: float | None = None
     findings: tuple[Finding, ...] = field(default=(), repr=False)
+    earlier: str = ""
+    """The run in which it has been continued on these terms: to an end, where it is left out, else as far as it came."""
 
     def to_json(self) -> dict[str, Any]:
         """As `--json` prints it."""
