@@ -10,7 +10,16 @@ from typing import Any
 import pytest
 from tests.engine import Bench, run
 
-from onward.errors import BudgetReached, Fenced, ProviderStopped, StepFailed, StepOwed, StepTimeout, Stopping
+from onward.errors import (
+    BudgetReached,
+    Fenced,
+    OutOfReach,
+    ProviderStopped,
+    StepFailed,
+    StepOwed,
+    StepTimeout,
+    Stopping,
+)
 from onward.runner import Outcome, Runner
 
 Work = Callable[[], Awaitable[None]]
@@ -58,6 +67,13 @@ def test_errors_in_a_row_stop_the_run_and_a_success_between_starts_the_row_anew(
     outcome = drive(ends(*[busy] * 2, None, *[busy] * 3, None), max_errors=3)
     assert (outcome.settled, outcome.owed) == (1, 5) and "3 errors in a row, the last: busy" in str(outcome.stopped)
     assert drive(ends(*[busy] * 19, None)).stopped is None
+
+
+def test_what_this_machine_has_not_is_no_error_in_a_row_with_others() -> None:
+    lacking, busy = OutOfReach("no container"), StepOwed("busy")
+    outcome = drive(ends(busy, *[lacking] * 30, None), max_errors=2)
+    assert (outcome.settled, outcome.stopped, outcome.reasons["no container"]) == (1, None, 30)
+    assert "2 errors in a row" in str(drive(ends(busy, lacking, busy, None), max_errors=2).stopped)
 
 
 def test_a_provider_that_stopped_does_not_stop_the_run() -> None:

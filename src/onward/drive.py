@@ -189,6 +189,7 @@ async def _driven(invocation: Invocation, journal: Journal, dead: Any) -> Ending
     progress.asking = lambda: gate.inside
     gate.on_wait = lambda note: setattr(progress, "note", note)
     recorder.listeners += [progress.take, invocation.watch.event]
+    shared.check_reach()
     doubt, doubt_usd = run.in_doubt()
     told = {**_facts(invocation, None, None), "died": dead, "sums": sums, "doubt": doubt, "doubt_usd": doubt_usd}
     invocation.watch.begin(progress, told)
@@ -271,17 +272,25 @@ class _Shared:
         if not begun:
             raise NotThere(f"--resume-from {flags.resume_from}: this run has no such task")
 
+    def check_reach(self) -> None:
+        """Raise UsageError where nothing of the work can be done on this machine, before any of it is begun."""
+        if all(solver.is_agent for solver in self.solvers.values()):
+            from onward.staging import asked, check_reach
+
+            wanted = ((asked(self.run, key, work.solver.name), work.task) for key, work in self._wanted())
+            check_reach(self.invocation.assembled.spec, wanted)
+
     def work(self) -> Iterator[Callable[[], Awaitable[None]]]:
         """A body for each trial to take on; tasks are read chunk by chunk, so memory stays flat."""
+        return (self._body(key, work) for key, work in self._wanted())
+
+    def _wanted(self) -> Iterator[tuple[Key, Work]]:
+        stages = self.invocation.assembled.stages
         for chunk, todo in self._todo():
             content = {task.id: (digest, task) for digest, task in self.run.tasks(chunk)}
             for solver, task_id, key in todo:
                 digest, task = content[task_id]
-                yield self._body(key, Work(task, digest, self.solvers[solver], key.rpartition("/")[2], self._stages))
-
-    @property
-    def _stages(self) -> Any:
-        return self.invocation.assembled.stages
+                yield key, Work(task, digest, self.solvers[solver], key.rpartition("/")[2], stages)
 
     def _body(self, key: Key, work: Work) -> Callable[[], Awaitable[None]]:
         async def body() -> None:

@@ -13,6 +13,7 @@ OnwardError
 │   ├── StepFailed         the thing under test failed: data, scored 0
 │   ├── StepTimeout        the trial's own limit ended it
 │   └── StepOwed           our side or the provider's failed: owed again by every resume
+│       └── OutOfReach     … since this machine has not what it takes
 └── CallError              a model call did not give an answer
     ├── CallRejected       … and never will: context length, content refused                    failed
     ├── CallTransient      … this time: 408, 409, 429, 5xx, network, stall                      error, retried
@@ -30,8 +31,8 @@ from typing import Any
 
 __all__ = [
     "BudgetReached", "CallError", "CallRejected", "CallTransient", "Damaged", "Drifted", "Fenced", "Held", "NotThere",
-    "OnwardError", "ProviderStopped", "Refused", "SpecError", "StepError", "StepFailed", "StepOwed", "StepTimeout",
-    "Stopping", "UsageError",
+    "OnwardError", "OutOfReach", "ProviderStopped", "Refused", "SpecError", "StepError", "StepFailed", "StepOwed",
+    "StepTimeout", "Stopping", "UsageError",
 ]  # fmt: skip
 
 
@@ -119,6 +120,10 @@ class StepOwed(StepError):
     """Something on our side, or the provider's, went wrong within bounds: owed again by every resume."""
 
     exit_code = 3
+
+
+class OutOfReach(StepOwed):
+    """This machine has not what the step takes. It says nothing of the steps beside it, and another machine may."""
 
 
 class CallError(OnwardError):

@@ -11,11 +11,12 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Callable, Coroutine, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
 from onward import lease, lineage
-from onward.choice import choose, derive
+from onward.choice import by_id, choose, derive
 from onward.clock import SystemClock
 from onward.config import Settings
 from onward.drive import Ending, Invocation, drive, gateway_of
@@ -71,7 +72,7 @@ async def run_async(
     made = read_wanted(assembled, folder, settings, source, settings.flags.limit)
     chosen = await choose(
         made, lambda limit: read_wanted(assembled, folder, settings, source, limit),
-        lambda: _askable(assembled, settings, models), settings, watch,
+        partial(_askable, made, settings, models), settings, watch,
     )  # fmt: skip
     voiding = _everything if chosen.rerun else None
     prelude = _extending(made, voiding, watch) if chosen.extends else voiding
@@ -88,13 +89,15 @@ def identified(spec: Spec) -> Spec:
     return staging.identified(spec)
 
 
-def _askable(assembled: Assembled, settings: Settings, models: Mapping[str, Any] | None) -> None:
-    """Raise UsageError where a model that is named cannot be asked: no such provider, no key."""
-    gateway, spec = gateway_of(assembled, settings, models), assembled.spec
+def _askable(made: Wanted, settings: Settings, models: Mapping[str, Any] | None) -> None:
+    """Raise UsageError where a model that is named cannot be asked: no such provider, no key; or where no agent can
+    be given any of the tasks."""
+    gateway, spec = gateway_of(made.assembled, settings, models), made.assembled.spec
     if any(solver.agent for solver in spec.solvers):
-        from onward.staging import check_agents
+        from onward.staging import check_agents, check_reach
 
         check_agents(spec)
+        check_reach(spec, ((solver.name, task) for _, task in by_id(made).values() for solver in spec.solvers))
     named = [solver.model for solver in spec.solvers if solver.model and not solver.recorded]
     for model in [*named, *(judge.model for judge in spec.judges)]:
         gateway.prepare(model, [{"role": "user", "content": ""}], {})

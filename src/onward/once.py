@@ -202,7 +202,8 @@ class Recorder:
                 data["value"] = plain(error.value)
             await self._result(history, step, attempt, outcome, data)
             reason, kind = data["error"]["reason"], data["error"]["kind"]
-            raise _RAISED[outcome](reason, key=step.key, kind=kind, value=data.get("value")) from error
+            made = type(error) if isinstance(error, StepError) else _RAISED[outcome]
+            raise made(reason, key=step.key, kind=kind, value=data.get("value")) from error
         await self._result(history, step, attempt, "ok", {"value": value})
         return value
 

@@ -10,7 +10,16 @@ import json
 from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass, field
 
-from onward.errors import BudgetReached, OnwardError, ProviderStopped, StepError, StepFailed, StepTimeout, Stopping
+from onward.errors import (
+    BudgetReached,
+    OnwardError,
+    OutOfReach,
+    ProviderStopped,
+    StepError,
+    StepFailed,
+    StepTimeout,
+    Stopping,
+)  # fmt: skip
 from onward.once import Missing, Recorder
 
 __all__ = ["Outcome", "Runner"]
@@ -105,6 +114,8 @@ class Runner:
             return
         reason = str(error.reason)
         outcome.reasons[reason] = outcome.reasons.get(reason, 0) + 1
+        if isinstance(error, OutOfReach):
+            return
         self._in_row += 1
         if isinstance(error, StepError) and self._in_row >= self.max_errors:
             self.stop(f"{self._in_row} errors in a row, the last: {reason}")

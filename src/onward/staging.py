@@ -13,7 +13,7 @@ from typing import Any
 from onward.agents import agent
 from onward.agents.contract import Said
 from onward.agents.performing import Policy, Stage
-from onward.agents.workplace import check_sandbox, kind_for, no_bubblewrap
+from onward.agents.workplace import Unplaceable, check_sandbox, kind_for, no_bubblewrap
 from onward.config import Settings
 from onward.context import Performer
 from onward.episode import AGENT_SECONDS, Episode, Folder
@@ -21,13 +21,17 @@ from onward.errors import UsageError
 from onward.experiment import SolverSpec, Spec
 from onward.gateway import Gateway
 from onward.gateway.proxy import Door
+from onward.history import History
 from onward.keys import Key
 from onward.runs import Run
 from onward.sandbox import Engine, reap
 from onward.sandbox.images import digest_of, engines
 from onward.tasks import Task
 
-__all__ = ["MISSES", "agents_of", "bounds_of", "check_agents", "identified", "place_of", "staged", "swept"]
+__all__ = [
+    "MISSES", "agents_of", "asked", "bounds_of", "check_agents", "check_reach", "identified", "place_of", "staged",
+    "swept", "unplayable",
+]  # fmt: skip
 
 MISSES: Mapping[str, Any] = {"warn": "live", "strict": "strict", "fork": "fork"}
 """What `--on-divergence` says, as the gateway calls it."""
@@ -89,9 +93,29 @@ def unplayable(solver: SolverSpec, task: Task) -> str:
     folder = Folder.from_json(task.metadata["folder"]) if "folder" in task.metadata else None
     try:
         kind_for(Episode(solver.agent, solver.model, "", sandbox=solver.sandboxed, task=task.id, folder=folder))
-    except UsageError as error:
+    except Unplaceable as error:
         return str(error)
     return ""
+
+
+def check_reach(spec: Spec, trials: Iterable[tuple[str, Task]]) -> None:
+    """Raise UsageError where this machine has the sandbox for none of these trials: (who has to work, on what). Where
+    it has it for some, the others are errors of their own, owed until it has."""
+    agents = {solver.name: solver for solver in agents_of(spec)}
+    why = ""
+    for name, task in trials:
+        why = unplayable(agents[name], task) if name in agents else ""
+        if not why:
+            return
+    if why:
+        raise UsageError(f"nothing of what is wanted can be done here: {why}")
+
+
+def asked(run: Run, key: Key, solver: str) -> str:
+    """Who has to work on a trial: its solver, or nobody where all that the agent did is recorded."""
+    history = History.read(run.journal, key, run.voids)
+    found = [history.newest(f"{key}/{step}") for step in run.plan.shape.steps("generate")]
+    return "" if all(one is not None and one.row.outcome != "error" for one in found) else solver
 
 
 def width_of(stated: int | None) -> int:

@@ -18,10 +18,10 @@ from uuid import NAMESPACE_URL, uuid5
 from onward.agents import agent as agent_called
 from onward.agents.contract import Agent, Go, Installed, Launch, Said
 from onward.agents.verifying import lay_out_solution, verify
-from onward.agents.workplace import context_of, kind_for, spec_of, workspace
+from onward.agents.workplace import Unplaceable, context_of, kind_for, spec_of, workspace
 from onward.context import Context
 from onward.episode import Episode
-from onward.errors import StepFailed, StepOwed, StepTimeout, Stopping
+from onward.errors import OutOfReach, StepFailed, StepOwed, StepTimeout, Stopping
 from onward.fingerprint import digest_of
 from onward.gateway.guests import Guest, Miss
 from onward.gateway.normalisers import rules_for
@@ -93,6 +93,10 @@ class Stage:
         """See `onward.context.Performer`."""
         adapter = agent_called(episode.agent)
         adapter.check(episode.options)
+        try:
+            kind_for(episode)
+        except Unplaceable as error:
+            raise OutOfReach(error.reason) from error
         installed = await self._ready(adapter, episode.options)
         async with self._open:
             try:

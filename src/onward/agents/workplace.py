@@ -15,7 +15,10 @@ from onward.sandbox import KINDS, Engine, Sandbox, SandboxFailed, Spec
 from onward.sandbox.bubblewrap import reaches
 from onward.sandbox.images import engines
 
-__all__ = ["FOLDERS", "check_sandbox", "context_of", "kind_for", "no_bubblewrap", "spec_of", "workspace", "write_out"]
+__all__ = [
+    "FOLDERS", "Unplaceable", "check_sandbox", "context_of", "kind_for", "no_bubblewrap", "spec_of", "workspace",
+    "write_out",
+]  # fmt: skip
 
 FOLDERS = ("/logs", "/tests", "/solution", "/verifier", "/oracle")
 """Where task folders' own programs expect to read and write, besides the working folder."""
@@ -23,6 +26,18 @@ _HOME, _WORK = "/home/agent", "/work"
 _FIELDS = ("kind", "image", "memory", "cpus", "pids", "disk", "network", "env", "user")
 _UNITS = {"": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30}
 _PORT = 8399
+
+
+class Unplaceable(UsageError):
+    """The sandbox that a task needs is not what was asked for, or cannot be had here.
+
+    `reason` is the same for all such tasks, so that they are counted together; the message says what in this one needs
+    it.
+    """
+
+    def __init__(self, reason: str, what: str) -> None:
+        super().__init__(f"{reason} (for {what})" if what else reason)
+        self.reason = reason
 
 
 @cache
@@ -35,26 +50,31 @@ def _usual() -> str:
     return "process" if no_bubblewrap() else "bubblewrap"
 
 
+def _no_container() -> str:
+    """Why there can be no container here, and what to install; empty where there can."""
+    found = engines().values()
+    return "" if any(isinstance(one, Engine) for one in found) else "; ".join(map(str, found))
+
+
 def kind_for(episode: Episode) -> str:
-    """Which kind of sandbox an episode gets. Raises UsageError where the task needs one that was not asked for."""
+    """Which kind of sandbox an episode gets. Raises Unplaceable."""
     stated = str(episode.sandbox.get("kind") or "")
     if stated and stated not in KINDS:
         raise UsageError(f"there is no sandbox called {stated!r}: {', '.join(KINDS)}")
     environment = episode.folder.environment if episode.folder else Environment()
-    wants = not environment.plain
-    if stated:
-        if stated != "container" and wants:
-            raise UsageError(f"this task needs --sandbox container: {environment.obstacle}")
+    wants = environment.obstacle
+    if stated not in ("", "container"):
+        if wants:
+            raise Unplaceable("this task needs --sandbox container", wants)
         return stated
-    if not (wants or environment.image or episode.sandbox.get("image")):
+    asked = stated or episode.sandbox.get("image")
+    if not (asked or wants or environment.image):
         return _usual()
-    if any(isinstance(engine, Engine) for engine in engines().values()):
+    lacking = _no_container()
+    if not lacking:
         return "container"
-    if wants:
-        raise UsageError(
-            f"this task needs a container ({environment.obstacle}), and neither Docker nor Podman works here: "
-            "`onward doctor` says why"
-        )
+    if asked or wants:
+        raise Unplaceable(f"a container is needed, and none can be had on this machine: {lacking}", wants)
     return _usual()
 
 
