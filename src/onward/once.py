@@ -201,9 +201,8 @@ class Recorder:
             if isinstance(error, StepTimeout) and error.value is not None:
                 data["value"] = plain(error.value)
             await self._result(history, step, attempt, outcome, data)
-            reason, kind = data["error"]["reason"], data["error"]["kind"]
-            made = type(error) if isinstance(error, StepError) else _RAISED[outcome]
-            raise made(reason, key=step.key, kind=kind, value=data.get("value")) from error
+            said, made = data["error"], type(error) if isinstance(error, StepError) else _RAISED[outcome]
+            raise made(said["reason"], key=step.key, kind=said["kind"], value=data.get("value")) from error
         await self._result(history, step, attempt, "ok", {"value": value})
         return value
 
