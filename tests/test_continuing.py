@@ -92,7 +92,7 @@ def test_what_it_had_scored_at_its_limit_is_in_the_continuation_itself(room: Roo
     assert found is not None
     assert (found.trials, found.timeout, found.again) == ((TRIAL,), 120.0, ())
     assert found.models == "anthropic/claude-sonnet-4-6 (recorded), anthropic/claude-haiku-4-5 (live)"
-    assert found.scores == [] and list(both_scores(found)) == [], "nothing is scored yet"
+    assert found.scores == [] and list(both_scores(found.scores)) == [], "nothing is scored yet"
     assert continuation(room.adopted()) is None
 
 

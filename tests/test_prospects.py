@@ -111,7 +111,7 @@ def test_the_page_names_who_is_left_out_and_why_and_what_is_damaged(tmp_path: Pa
     page = prospects_page([of_recording(broken), *others])
     assert page.startswith("1 timeout: served again ≈ 13 s, live ≤ 60 s, ≈ $0.30\n")
     assert "damage: line 1: text was replaced as secret in what a tool was told to do" in page
-    assert "left out: t0, t1, t2, t3, t4 and 2 more: it is done" in page
+    assert "left out: t0, t1, t2, t3, t4, t5, t6: it is done" in page
     assert "1 note: name the folder alone to read them" in page
 
 

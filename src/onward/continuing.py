@@ -304,17 +304,16 @@ def _told(ending: Ending, original: Original | None) -> Continued:
     if found is None:
         return Continued(ending, recording=recording)
     again = () if found.replay_only else found.again
-    return Continued(ending, tuple(both_scores(found)), again, recording)
+    return Continued(ending, tuple(both_scores(found.scores, replay_only=found.replay_only)), again, recording)
 
 
-def folder_for(found: Continued, output: Path | None) -> Path:
+def folder_for(continuation: Path, original: Path, output: Path | None) -> Path:
     """Where the continuation of a recording goes: `OUTPUT/TIME/NAME__continued`, the time being the derived run's, so
     that a continuation that is resumed is written where it was."""
-    assert found.recording is not None
-    run = open_run(found.ending.folder)
+    run = open_run(continuation)
     try:
         made = datetime.fromisoformat(run.facts["run"]["created"])
     finally:
         run.close()
-    place = output or found.recording.folder.resolve().parent / "continued"
-    return place / made.strftime("%Y-%m-%d__%H-%M-%S") / f"{found.recording.folder.name}__continued"
+    place, name = output or original.resolve().parent / "continued", original.resolve().name
+    return place / made.strftime("%Y-%m-%d__%H-%M-%S") / f"{name}__continued"

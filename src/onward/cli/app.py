@@ -122,7 +122,7 @@ def _stop(
 )  # fmt: skip
 def _continue(
     ctx: typer.Context,
-    address: Annotated[str, typer.Argument(metavar="RUN[/TASK]|FOLDER", show_default=False)],
+    address: Annotated[str, typer.Argument(metavar="RUN[/TASK]|FOLDER|ROOT", show_default=False)],
     tasks_dir: o.TasksDir = None, model: o.LiveModel = None, timeout: o.LiveTime = None,
     output: o.ContinuedOutput = None, agent_version: o.AgentVersion = None,
     require_timeout: o.RequireTimeout = False, strict_divergence: o.StrictDivergence = False,
@@ -135,7 +135,8 @@ def _continue(
 ) -> int:  # fmt: skip
     """Give timed-out trials of agents more time: served what they had recorded, then live. No prompt is added.
 
-    FOLDER is a run folder of BenchFlow's. What is served from the record costs neither money nor time of the limit.
+    FOLDER is a run folder of BenchFlow's, ROOT any folder with such in it: all that timed out. What is served from the
+    record costs neither money nor time of the limit.
     """
     return continuing.carry_on(ctx.obj, ctx.params)
 

@@ -2,22 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from onward.report.amounts import count, percent
 from onward.report.prospects import length
-from onward.views.continued import Continuation
+from onward.views.continued import BothScores, Continuation
 
 __all__ = ["both_scores", "continuation_lines"]
 
 
-def both_scores(found: Continuation) -> Iterator[str]:
+def both_scores(scores: Sequence[BothScores], *, replay_only: bool = False) -> Iterator[str]:
     """`at the limit 41.2 %, continued 44.8 %`, a line for each solver and score."""
-    many = len(found.scores) > 1
-    for one in found.scores:
+    many = len(scores) > 1
+    for one in scores:
         head = f"{one.solver} {one.score}: " if many else ""
         before = "not scored" if one.at_limit is None else _value(one.at_limit)
-        after = "at the end of the record" if found.replay_only else "continued"
+        after = "at the end of the record" if replay_only else "continued"
         yield f"{head}at the limit {before}, {after} {_value(one.continued)}"
 
 
@@ -27,7 +27,7 @@ def _value(value: float) -> str:
 
 def continuation_lines(found: Continuation) -> Iterator[str]:
     """Both scores, then what was continued and on what terms."""
-    yield from both_scores(found)
+    yield from both_scores(found.scores, replay_only=found.replay_only)
     words = [f"continues {count(len(found.trials), 'trial')} of {found.of}"]
     words += [f"live ≤ {length(found.timeout)} each"] if found.timeout else []
     words += ["stops where the record ends"] if found.replay_only else []

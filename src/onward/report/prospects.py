@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import groupby
 
 from onward.report.amounts import count, money
 from onward.views.prospects import Prospect, Sum, summed
 
-__all__ = ["estimate_line", "length", "prospects_page"]
-
-_NAMED = 5
-"""How many of those left out for one reason are named."""
+__all__ = ["estimate_line", "left_out_lines", "length", "prospects_page"]
 
 
 def length(seconds: float) -> str:
@@ -47,12 +44,15 @@ def prospects_page(prospects: Sequence[Prospect], noun: str = "timeout", *, alon
     for one in prospects:
         if not one.left_out:
             lines += _told(one, whole=alone)
+    lines += left_out_lines(prospects)
+    return "\n".join(lines)
+
+
+def left_out_lines(prospects: Iterable[Prospect]) -> Iterator[str]:
+    """Who is left out, and why: all of them by name, a line for each reason."""
     left = sorted((one for one in prospects if one.left_out), key=lambda one: one.left_out)
     for reason, group in groupby(left, key=lambda one: one.left_out):
-        names = [one.name for one in group]
-        some = ", ".join(names[:_NAMED]) + (f" and {len(names) - _NAMED:,} more" if len(names) > _NAMED else "")
-        lines.append(f"left out: {some}: {reason}")
-    return "\n".join(lines)
+        yield f"left out: {', '.join(one.name for one in group)}: {reason}"
 
 
 def _told(one: Prospect, *, whole: bool) -> Iterator[str]:

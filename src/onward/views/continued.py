@@ -6,7 +6,7 @@ can be told wherever the run lies. All other trials are the parent's, and count 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -14,7 +14,7 @@ from onward.runs import Run
 from onward.views.means import came_to_limit, mean_of, outcome_of, read_marks, standings
 from onward.views.summary import planned_trials, score_steps
 
-__all__ = ["BothScores", "Continuation", "at_limit", "continuation"]
+__all__ = ["BothScores", "Continuation", "at_limit", "continuation", "together"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,6 +95,15 @@ def continuation(run: Run) -> Continuation | None:
         bool(derivation.get("replay_only")), tuple(derivation.get("mismatches") or ()),
         [_both(solver, name, found) for (solver, name), found in pairs.items()],
     )  # fmt: skip
+
+
+def together(found: Iterable[tuple[str, Sequence[BothScores]]]) -> list[BothScores]:
+    """Of several continuations of other tasks, by names that tell them apart."""
+    pairs: dict[tuple[str, str], list[tuple[str, float | None, float]]] = {}
+    for name, scores in found:
+        for one in scores:
+            pairs.setdefault((one.solver, one.score), []).append((name, one.at_limit, one.continued))
+    return [_both(solver, score, values) for (solver, score), values in pairs.items()]
 
 
 def _both(solver: str, name: str, found: list[tuple[str, float | None, float]]) -> BothScores:

@@ -52,7 +52,7 @@ class Prospect:
     recorded_usd: float | None = None
     findings: tuple[Finding, ...] = field(default=(), repr=False)
     earlier: str = ""
-    """The run in which it has been continued on these terms: to an end, where it is left out, else as far as it came."""
+    """The run in which it has been continued on these terms: to an end where it is left out, else as far as it came."""
 
     def to_json(self) -> dict[str, Any]:
         """As `--json` prints it."""
