@@ -55,6 +55,8 @@ class Work:
     """Trials that are new besides."""
     todo: int
     now: int
+    served: Sequence[int] = ()
+    """How many exchanges are recorded of each episode that was cut off: these are not asked again."""
 
 
 async def estimate(work: Work, owed: Iterator[tuple[str, Task]]) -> Estimate:
@@ -74,7 +76,8 @@ async def estimate(work: Work, owed: Iterator[tuple[str, Task]]) -> Estimate:
         per_answer = _per_answer(work.assembled)
     if per_answer is None:
         return None, None, "agents" if bounded else "unknown", time, bounded
-    calls = round((generated * per_answer + judged) * share)
+    served = sum(min(exchanges, per_answer) for exchanges in work.served)
+    calls = round((generated * per_answer - served + judged) * share)
     if not calls:
         return 0, 0.0, "nothing to ask", time, bounded
     if not bounded and seconds is not None:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from itertools import chain
 from pathlib import Path
@@ -22,16 +22,19 @@ from onward.drive import gateway_of
 from onward.errors import Drifted, OnwardError
 from onward.estimate import SAMPLE, Work, estimate
 from onward.experiment import Assembled, Spec
+from onward.keys import Key
 from onward.lineage import Wanted
 from onward.plan import STAGES, Plan
 from onward.progress import Quiet
-from onward.runs import Run, find, folder_name, open_run, run_id
+from onward.runs import Run, cut_off, find, folder_name, open_run, run_id
 from onward.staging import agents_of, unplayable
 from onward.takeover import Takeover, survey
 from onward.tasks import Task
+from onward.views.episodes import Episode, replay_seconds, unfinished
 
-__all__ = ["Forecast", "Owed", "of_resume", "of_run"]
+__all__ = ["CUT", "Forecast", "Owed", "Underway", "of_resume", "of_run"]
 
+CUT = "cut off in the middle"
 _TOLD = 10
 """Remarks on tasks that are named."""
 
@@ -43,6 +46,19 @@ class Owed:
     stage: str
     why: str
     count: int
+
+
+@dataclass(frozen=True, slots=True)
+class Underway:
+    """Trials that were cut off in the middle of an agent's episode."""
+
+    trials: int
+    exchanges: int
+    """Recorded, all together."""
+    seconds: float
+    """How long they take to be served again."""
+    usd: float | None
+    """What they cost; None where nobody knows."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +92,10 @@ class Forecast:
     bounded: bool = False
     """Whether `seconds` is what agents' limits allow at most; else it goes by how long recorded calls took."""
     notes: tuple[str, ...] = ()
+    going_on: Underway | None = None
+    """Trials that are served what is recorded of them, and go on from there."""
+    given_up: Underway | None = None
+    """… that would begin again (`--in-flight restart`)."""
 
     def to_json(self) -> dict[str, Any]:
         """All of it."""
@@ -196,19 +216,46 @@ async def _standing(case: _Case) -> Forecast:
         keys = [key for chunk in plan.chunks for _, _, key in plan.trial_keys(chunk)]
         todo = sum(1 for key in keys if key not in settled) + case.extra
         now = min(todo, flags.max_new * len(plan.solvers) * plan.trials) if flags.max_new is not None else todo
+        begun = {} if rerun else _begun(run, case.assembled, (key for key in keys if key not in settled))
+        again = set(cut_off(run)) if flags.restart else set()
+        begun_new = sum(one.outcome is None for own in begun.values() for one in own)
+        if begun_new:
+            found.owed["generate", CUT] = begun_new
+            found.owed["generate", "new"] -= begun_new
         owed = _owed(found.owed, flags.until)
         new = sum(one.count for one in owed if one.why == "new") + case.extra
         doubt, doubt_usd = run.in_doubt()
         added = ((solver, task) for task in case.added for solver in run.plan.solvers)
-        work = Work(case.assembled, ask, case.settings, [run], _by_stage(owed), case.extra, todo, now)
+        served = [one.exchanges for own in begun.values() for one in own if one.key not in again]
+        work = Work(case.assembled, ask, case.settings, [run], _by_stage(owed), case.extra, todo, now, served)
         cost = await estimate(work, chain(_some(run, plan, settled), added))
         total = len(run.plan) + case.extra
         return Forecast(
             run.name, True, total, len(run.plan) - _left(run, settled), now, dict(found.kept), owed, new, 0, (), doubt,
-            doubt_usd, *cost, notes=case.notes,
+            doubt_usd, *cost, notes=case.notes, going_on=_underway(begun, lambda one: one.key not in again),
+            given_up=_underway(begun, lambda one: one.key in again),
         )  # fmt: skip
     finally:
         await ask.close()
+
+
+def _begun(run: Run, assembled: Assembled, owed: Iterable[Key]) -> dict[Key, list[Episode]]:
+    """What is recorded of the owed trials of agents that were left in the middle."""
+    agents = {solver.name for solver in agents_of(assembled.spec)}
+    found = {key: list(unfinished(run, str(key))) for key in owed if key.names[0] in agents}
+    return {key: own for key, own in found.items() if own}
+
+
+def _underway(begun: Mapping[Key, Sequence[Episode]], which: Callable[[Episode], bool]) -> Underway | None:
+    trials = [own for own in ([one for one in every if which(one)] for every in begun.values()) if own]
+    chosen = [one for own in trials for one in own]
+    costs = [one.usd for one in chosen if one.usd is not None]
+    if not chosen:
+        return None
+    return Underway(
+        len(trials), sum(one.exchanges for one in chosen), sum(replay_seconds(one.spans) for one in chosen),
+        sum(costs) if costs else None,
+    )  # fmt: skip
 
 
 def _left(run: Run, settled: set[str]) -> int:
@@ -231,7 +278,7 @@ def _narrowed(case: _Case) -> Plan:
 
 def _owed(found: Mapping[tuple[str, str], int], until: str | None) -> tuple[Owed, ...]:
     last = STAGES.index(until) if until else len(STAGES)
-    rows = [Owed(stage, why, count) for (stage, why), count in found.items() if STAGES.index(stage) <= last]
+    rows = [Owed(stage, why, count) for (stage, why), count in found.items() if count and STAGES.index(stage) <= last]
     return tuple(sorted(rows, key=lambda one: (STAGES.index(one.stage), one.why)))
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,8 @@ from onward.cli.voice import Voice
 from onward.cli.words import count, joined, money, span
 from onward.config import Settings
 from onward.experiment import Spec
-from onward.forecast import Forecast
+from onward.forecast import CUT, Forecast
+from onward.report.prospects import length
 
 __all__ = ["lines", "planned_resume", "planned_run"]
 
@@ -37,7 +38,12 @@ def lines(found: Forecast) -> list[tuple[str, str]]:
     """What to show: a word and what it means, a line each."""
     kept = joined(count(number, _PLURALS[stage]) for stage, number in found.kept.items())
     rows = [("kept", kept or "nothing")]
-    rows += [("owed", f"{count(one.count, _PLURALS[one.stage])}: {one.why}") for one in found.owed if one.why != "new"]
+    rows += [
+        ("owed", f"{count(one.count, _PLURALS[one.stage])}: {one.why}")
+        for one in found.owed
+        if one.why not in ("new", CUT)
+    ]
+    rows += _in_the_middle(found)
     if found.in_doubt:
         rows.append(
             ("in doubt", f"{count(found.in_doubt, 'call')} will be asked again (at most {money(found.in_doubt_usd)})")
@@ -58,6 +64,21 @@ def lines(found: Forecast) -> list[tuple[str, str]]:
     else:
         rows.append(("cost", "unknown: no list price, or no max_tokens. --price MODEL=IN/OUT says it"))
     return [*rows, *_time(found)]
+
+
+def _in_the_middle(found: Forecast) -> Iterator[tuple[str, str]]:
+    """Agents' trials that were cut off: what is served of them, or given up."""
+    for word, one in (("goes on", found.going_on), ("given up", found.given_up)):
+        if one is not None:
+            what = f"{count(one.trials, 'trial')} in mid-episode"
+            exchanges, paid = count(one.exchanges, "exchange"), "cost unknown" if one.usd is None else money(one.usd)
+            if word == "goes on":
+                yield (
+                    word,
+                    f"{what}: {exchanges} ({paid}) served from the record in about {length(one.seconds)}, then live",
+                )
+            else:
+                yield word, f"{what}: {exchanges} ({paid}), by --in-flight restart; begun again"
 
 
 def _money_unknown(found: Forecast) -> list[tuple[str, str]]:

@@ -9,29 +9,20 @@ cost            what the recording cost for each second of its own, over all of 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass, field
-from datetime import datetime
 from typing import Any
 
-from onward.entry import unpack
 from onward.episode import AGENT_SECONDS
 from onward.formats.benchflow import Finding, Recording, findings
 from onward.keys import Key
 from onward.runs import Run
+from onward.views.episodes import episodes, replay_seconds
 from onward.views.means import came_to_limit, standings
 from onward.views.summary import planned_trials
 from onward.views.trials import Trial, trials
 
-__all__ = ["Prospect", "Sum", "of_recording", "of_run", "replay_seconds", "summed"]
-
-_STEP = 0.3
-"""Seconds that an agent takes for itself between an answer and its next request (0.1 to 0.5 were seen)."""
-
-_DEPTH = 4
-"""Slashes in the key of a generate step."""
-
-Span = tuple[float, float]
+__all__ = ["Prospect", "Sum", "of_recording", "of_run", "summed"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,17 +74,6 @@ def summed(prospects: Iterable[Prospect]) -> Sum:
         None if None in lives else sum(live for live in lives if live is not None),
         sum(one.usd or 0.0 for one in chosen), sum(one.usd is None for one in chosen), len(every) - len(chosen),
     )  # fmt: skip
-
-
-def replay_seconds(calls: Sequence[Span]) -> float:
-    """How long a replay takes: the time from the first call to the last answer in which none was under way."""
-    if not calls:
-        return 0.0
-    busy, free, until = sorted(calls), 0.0, min(calls)[0]
-    for began, ended in busy:
-        free += max(0.0, began - until)
-        until = max(until, ended)
-    return free + _STEP * len(calls)
 
 
 def _cost(usd: float | None, active: float | None, live: float | None) -> float | None:
@@ -171,28 +151,8 @@ def _limits(run: Run) -> dict[str, float]:
 
 
 def _of_trial(run: Run, trial: Trial, live: float | None) -> Prospect:
-    """From the entries below its generate step. What a call cost is on its result; of an imported recording, on the
-    step's."""
-    began: dict[str, float] = {}
-    spans: list[Span] = []
-    costs: list[float] = []
-    active = 0.0
-    step = f"{trial.key}/generate/"
-    for seq, row in run.journal.rows(trial.key, kinds=("intent", "result")):
-        if not row.key.startswith(step) or seq <= run.voids.since(row.key):
-            continue
-        if row.kind == "intent":
-            began.setdefault(row.key, _seconds(row.at))
-            continue
-        if row.usd is not None:
-            costs.append(row.usd)
-        if row.key.count("/") == _DEPTH:
-            active = float(unpack(row, run.journal.blob, seq=seq).data.get("active", 0.0))
-        elif row.outcome == "ok" and row.key in began:
-            spans.append((began[row.key], _seconds(row.at)))
-    usd = sum(costs) if costs else None
+    found = episodes(run, str(trial.key))
+    spans = [span for one in found for span in one.spans]
+    costs = [one.usd for one in found if one.usd is not None]
+    usd, active = sum(costs) if costs else None, sum(one.active for one in found)
     return Prospect(trial.key, "", len(spans), replay_seconds(spans), live, _cost(usd, active, live), usd)
-
-
-def _seconds(at: str) -> float:
-    return datetime.fromisoformat(at).timestamp()
