@@ -56,7 +56,9 @@ class Work:
     todo: int
     now: int
     served: Sequence[int] = ()
-    """How many exchanges are recorded of each episode that was cut off: these are not asked again."""
+    """How many exchanges are recorded of each episode that goes on: these are not asked again."""
+    begun: int = 0
+    """How many are recorded of all episodes without an end: no measure of what one takes."""
 
 
 async def estimate(work: Work, owed: Iterator[tuple[str, Task]]) -> Estimate:
@@ -69,7 +71,7 @@ async def estimate(work: Work, owed: Iterator[tuple[str, Task]]) -> Estimate:
     if not generated and not judged:
         return 0, 0.0, "nothing to ask", 0.0, False
     share = work.now / work.todo if work.todo else 1.0
-    per_answer, usd, seconds = _averages(work.runs)
+    per_answer, usd, seconds = _averages(work.runs, work.begun)
     bounded = bool(agents_of(work.assembled.spec)) and generated > 0
     time = _longest(work, owed, math.ceil(generated * share)) if bounded else None
     if per_answer is None:
@@ -110,8 +112,9 @@ def _longest(work: Work, owed: Iterator[tuple[str, Task]], episodes: int) -> flo
     return max(*each, sum(each) / len(each) * episodes / width)
 
 
-def _averages(runs: Sequence[Run]) -> tuple[float | None, float | None, float | None]:
-    """(calls per answer, usd per call, seconds per call) over what these runs have recorded."""
+def _averages(runs: Sequence[Run], begun: int) -> tuple[float | None, float | None, float | None]:
+    """(calls per answer, usd per call, seconds per call) over what these runs have recorded. `begun`: calls of answers
+    that are not there yet."""
     count, usd, answers = 0, 0.0, 0
     seconds: list[float] = []
     for run in runs:
@@ -122,7 +125,7 @@ def _averages(runs: Sequence[Run]) -> tuple[float | None, float | None, float | 
         seconds += _times(run)
     if not count or not answers:
         return None, None, None
-    return count / answers, usd / count, sum(seconds) / len(seconds) if seconds else None
+    return max(0, count - begun) / answers, usd / count, sum(seconds) / len(seconds) if seconds else None
 
 
 def _times(run: Run) -> list[float]:

@@ -226,8 +226,11 @@ async def _standing(case: _Case) -> Forecast:
         new = sum(one.count for one in owed if one.why == "new") + case.extra
         doubt, doubt_usd = run.in_doubt()
         added = ((solver, task) for task in case.added for solver in run.plan.solvers)
-        served = [one.exchanges for own in begun.values() for one in own if one.key not in again]
-        work = Work(case.assembled, ask, case.settings, [run], _by_stage(owed), case.extra, todo, now, served)
+        every = [one for own in begun.values() for one in own]
+        work = Work(
+            case.assembled, ask, case.settings, [run], _by_stage(owed), case.extra, todo, now,
+            [one.exchanges for one in every if one.key not in again], sum(one.exchanges for one in every),
+        )  # fmt: skip
         cost = await estimate(work, chain(_some(run, plan, settled), added))
         total = len(run.plan) + case.extra
         return Forecast(

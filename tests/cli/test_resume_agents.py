@@ -1,4 +1,4 @@
-"""A run that was killed while its agents worked, as a person takes it up again: what is told, served, given up, paid."""
+"""A run that was killed while its agents worked, as a person takes it up again: what is told, served, paid."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def test_a_plan_says_what_a_trial_in_mid_episode_is_served_and_what_it_has_cost(
     planned = shell("resume", "--plan")
     assert planned.code == 0, planned
     assert re.search(
-        r"goes on   1 trial in mid-episode: 2 exchanges \(\$0\.0000050\) served from the record in about \d+ s, then live",
+        r"goes on   1 trial in mid-episode: 2 exchanges \(\$0\.0000050\) served from the record in about \d+ s, then ",
         planned.out,
     )
     assert re.search(r"new       1 trial\s*\n", planned.out)
