@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import socket
+from collections.abc import Mapping, MutableMapping
 from pathlib import Path
 from typing import Any
 
@@ -370,6 +371,52 @@ def test_a_marked_retry_joins_a_call_whose_first_client_still_waits() -> None:
             assert await first == second and len(server.calls) == 1
 
     run(go())
+
+
+@pytest.mark.parametrize("recorded", [False, True], ids=["paid", "served"])
+def test_a_marked_retry_joins_an_answer_that_is_complete_and_still_being_read(recorded: bool) -> None:
+    async def go() -> None:
+        async with ProviderServer(lambda request: f"draw {request.number}") as server, street(server) as at:
+            token = at.admit()
+            again = {"x-stainless-retry-count": "1"}
+            if recorded:
+                assert b"draw 1" in (await at.post(token, "chat", "hello"))[1]
+            slow = _Slow(token, "hello", again if recorded else {})
+            reading = asyncio.ensure_future(at.door(slow.scope, slow.receive, slow.send))
+            await slow.reached.wait()  # a client that may have gone by now: nobody has been told
+            status, got = await at.post(token, "chat", "hello", headers=again)
+            assert status == 200 and b"draw 1" in got
+            assert len(server.calls) == 1 == len(at.answers()) and len(at.entries("served")) == recorded
+            slow.go_on.set()
+            await reading
+            assert b"draw 2" in (await at.post(token, "chat", "hello"))[1]
+
+    run(go())
+
+
+class _Slow:
+    """A request to the application itself, whose client does not take the last bytes before it may."""
+
+    def __init__(self, token: str, text: str, headers: Mapping[str, str]) -> None:
+        shown_there = {**shown("chat", token), **headers}
+        self.scope = {
+            "type": "http", "method": "POST", "path": path_of("chat", False), "query_string": b"",
+            "headers": [(name.lower().encode(), value.encode()) for name, value in shown_there.items()],
+        }  # fmt: skip
+        self.reached, self.go_on = asyncio.Event(), asyncio.Event()
+        self._asked = [{"type": "http.request", "body": json.dumps(body_of("chat", text, False)).encode()}]
+
+    async def receive(self) -> MutableMapping[str, Any]:
+        """The request, and then nothing: the client stays."""
+        if not self._asked:
+            await asyncio.Event().wait()
+        return self._asked.pop()
+
+    async def send(self, message: MutableMapping[str, Any]) -> None:
+        """Take it, when it is time."""
+        if message["type"] == "http.response.body":
+            self.reached.set()
+            await self.go_on.wait()
 
 
 def test_five_equal_calls_in_parallel_are_five_draws() -> None:

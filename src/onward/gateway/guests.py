@@ -125,11 +125,13 @@ class Guest:
         return found
 
     async def answer(self, asked: Asked) -> Flight:
-        """The flight that answers this request. Raises what ends the trial, and UsageError."""
+        """The flight that answers this request, with one reader more until `left`. Raises what ends the trial, and
+        UsageError."""
         if self.context.ended is not None:
             raise self.context.ended
         joined = self._joined(asked)
         if joined is not None:
+            joined.readers += 1
             return joined
         known = self._unheard(asked)
         if known is not None:
@@ -171,15 +173,19 @@ class Guest:
         data = {"request": asked.digest.hex(), "level": found.level}
         if found.difference:
             data["difference"] = str(found.difference)
-        value = await self.recorder.served(self.context.history, key, data)
+        flight = self._departed(Flight(key, asked))  # before it is noted: a client may ask again meanwhile
+        try:
+            value = await self.recorder.served(self.context.history, key, data)
+            head, body = answer_of(asked.protocol, value, asked.stream)
+        except BaseException as error:
+            self._end_refused(flight, 403, str(error))
+            self.left(flight)
+            if isinstance(error, Malformed | Reported):
+                raise UsageError(f"the record of {key} cannot be rendered: {error}") from None
+            raise
         self._levels[str(found.level)] += 1
         if found.level != "exact":
             self._divergences.append(found.reason)
-        flight = Flight(key, asked)
-        try:
-            head, body = answer_of(asked.protocol, value, asked.stream)
-        except (Malformed, Reported) as error:
-            raise UsageError(f"the record of {key} cannot be rendered: {error}") from None
         flight.end(head, [body], answered=True)
         self._heed(asked, value)
         meter = self.context.meter
@@ -219,11 +225,28 @@ class Guest:
             self._state.abandoned(given_up)
             await self.recorder.void(given_up, f"fork: {found.reason}")
 
+    def _departed(self, flight: Flight) -> Flight:
+        flight.readers = 1
+        self._flights.setdefault(flight.asked.digest, []).append(flight)
+        return flight
+
     def left(self, flight: Flight) -> None:
-        """No client reads this answer any more. If none saw its end, its next equal is given it."""
-        if not flight.answered or not flight.alone:
-            return
+        """One client reads this answer no more."""
+        flight.readers -= 1
+        self._settle(flight)
+
+    def _settle(self, flight: Flight) -> None:
+        """What is over is no flight any more, but for an answer that is still read: who reads it may have hung up
+        unnoticed, and ask again. If nobody saw its end, its next equal is given it."""
         whole = flight.asked.digest
+        flights = self._flights.get(whole, [])
+        if flight not in flights or not flight.over or (flight.answered and not flight.alone):
+            return
+        flights.remove(flight)
+        if not flights:
+            del self._flights[whole]
+        if not flight.answered:
+            return
         if not flight.delivered:
             self._unseen.setdefault(whole, deque()).append(flight.key)
             return
@@ -246,8 +269,7 @@ class Guest:
             if told is not None:
                 told()
         self._seen.pop(asked.digest, None)  # a retry from now on is one of this
-        flight = Flight(self._key(asked), asked)
-        self._flights.setdefault(asked.digest, []).append(flight)
+        flight = self._departed(Flight(self._key(asked), asked))
         task = asyncio.create_task(self._record(flight, provider), name=f"onward exchange {flight.key}")
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
@@ -294,12 +316,7 @@ class Guest:
                 return
             raise
         finally:
-            flights = self._flights[whole]
-            flights.remove(flight)
-            if not flights:
-                del self._flights[whole]
-            if not flight.delivered:
-                self.left(flight)
+            self._settle(flight)
 
     def _answered(self, flight: Flight, sending: Sending, value: Mapping[str, Any]) -> None:
         asked = flight.asked
@@ -323,13 +340,17 @@ class Guest:
             self._ended(error)
         if isinstance(error, StepOwed | CallError):
             self.trouble = error
-        protocol = flight.asked.protocol
-        head, body = flight.refused or (None, b"")
-        if head is None:
-            status = 502 if isinstance(error, StepOwed) else 403
-            said = error.reason if isinstance(error, StepOwed) else str(error)
-            head, body = Head(status, {"content-type": "application/json"}), refusal(protocol, status, said)
-        head = Head(head.status, {**head.headers, "content-length": str(len(body))})
+        if flight.refused is None:
+            status, said = (502, error.reason) if isinstance(error, StepOwed) else (403, str(error))
+            self._end_refused(flight, status, said)
+            return
+        head, body = flight.refused
+        flight.end(Head(head.status, {**head.headers, "content-length": str(len(body))}), [body], answered=False)
+
+    @staticmethod
+    def _end_refused(flight: Flight, status: int, said: str) -> None:
+        body = refusal(flight.asked.protocol, status, said)
+        head = Head(status, {"content-type": "application/json", "content-length": str(len(body))})
         flight.end(head, [body], answered=False)
 
     def _spend(self, usage: Mapping[str, Any]) -> None:

@@ -160,7 +160,6 @@ class Door:
 
     async def _exchange(self, guest: Guest, visit: _Visit) -> None:
         flight = await guest.answer(await visit.asked(guest))
-        flight.readers += 1
         gone = asyncio.ensure_future(visit.left())
         try:
             started = False
@@ -171,7 +170,6 @@ class Door:
                 flight.delivered = flight.delivered or last
                 await visit.write(piece, more=not last)
         finally:
-            flight.readers -= 1
             gone.cancel()
             guest.left(flight)
 
