@@ -16,7 +16,7 @@ from onward.formats.benchflow import read
 from onward.keys import Key
 from onward.report.prospects import estimate_line, length, prospects_page
 from onward.runs import open_run
-from onward.views.episodes import replay_seconds
+from onward.views.begun import replay_seconds
 from onward.views.prospects import Prospect, of_recording, of_run, summed
 
 SPANS = st.lists(st.tuples(st.floats(0, 1e6), st.floats(0, 1e4)).map(lambda one: (one[0], one[0] + one[1])), max_size=8)

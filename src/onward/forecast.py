@@ -30,7 +30,7 @@ from onward.runs import Run, cut_off, find, folder_name, open_run, run_id
 from onward.staging import agents_of, unplayable
 from onward.takeover import Takeover, survey
 from onward.tasks import Task
-from onward.views.episodes import Episode, replay_seconds, unfinished
+from onward.views.begun import Begun, replay_seconds, unfinished
 
 __all__ = ["CUT", "Forecast", "Owed", "Underway", "of_resume", "of_run"]
 
@@ -242,14 +242,14 @@ async def _standing(case: _Case) -> Forecast:
         await ask.close()
 
 
-def _begun(run: Run, assembled: Assembled, owed: Iterable[Key]) -> dict[Key, list[Episode]]:
+def _begun(run: Run, assembled: Assembled, owed: Iterable[Key]) -> dict[Key, list[Begun]]:
     """What is recorded of the owed trials of agents that were left in the middle."""
     agents = {solver.name for solver in agents_of(assembled.spec)}
     found = {key: list(unfinished(run, str(key))) for key in owed if key.names[0] in agents}
     return {key: own for key, own in found.items() if own}
 
 
-def _underway(begun: Mapping[Key, Sequence[Episode]], which: Callable[[Episode], bool]) -> Underway | None:
+def _underway(begun: Mapping[Key, Sequence[Begun]], which: Callable[[Begun], bool]) -> Underway | None:
     trials = [own for own in ([one for one in every if which(one)] for every in begun.values()) if own]
     chosen = [one for own in trials for one in own]
     costs = [one.usd for one in chosen if one.usd is not None]

@@ -17,7 +17,7 @@ from onward.episode import AGENT_SECONDS
 from onward.formats.benchflow import Finding, Recording, findings
 from onward.keys import Key
 from onward.runs import Run
-from onward.views.episodes import episodes, replay_seconds
+from onward.views.begun import replay_seconds, samples
 from onward.views.means import came_to_limit, standings
 from onward.views.summary import planned_trials
 from onward.views.trials import Trial, trials
@@ -151,7 +151,7 @@ def _limits(run: Run) -> dict[str, float]:
 
 
 def _of_trial(run: Run, trial: Trial, live: float | None) -> Prospect:
-    found = episodes(run, str(trial.key))
+    found = samples(run, str(trial.key))
     spans = [span for one in found for span in one.spans]
     costs = [one.usd for one in found if one.usd is not None]
     usd, active = sum(costs) if costs else None, sum(one.active for one in found)

@@ -9,7 +9,7 @@ from datetime import datetime
 from onward.entry import unpack
 from onward.runs import Run
 
-__all__ = ["Episode", "episodes", "replay_seconds", "unfinished"]
+__all__ = ["Begun", "replay_seconds", "samples", "unfinished"]
 
 _STEP = 0.3
 """Seconds that an agent takes for itself between an answer and its next request (0.1 to 0.5 were seen)."""
@@ -20,7 +20,7 @@ Span = tuple[float, float]
 
 
 @dataclass(slots=True)
-class Episode:
+class Begun:
     """One sample of an agent's trial, as far as it has come."""
 
     key: str
@@ -56,32 +56,32 @@ def replay_seconds(calls: Sequence[Span]) -> float:
     return free + _STEP * len(calls)
 
 
-def episodes(run: Run, trial: str) -> list[Episode]:
+def samples(run: Run, trial: str) -> list[Begun]:
     """Of one trial: what counts below its generate steps. What a call cost is on its result; of an imported recording,
     on the step's."""
-    found: dict[str, Episode] = {}
+    found: dict[str, Begun] = {}
     began: dict[str, float] = {}
     for seq, row in run.journal.rows(trial, kinds=("intent", "result")):
         if not row.key.startswith(f"{trial}/generate/") or seq <= run.voids.since(row.key):
             continue
         step = "/".join(row.key.split("/", _DEPTH + 1)[: _DEPTH + 1])
-        episode = found.setdefault(step, Episode(step))
+        sample = found.setdefault(step, Begun(step))
         if row.kind == "intent":
             began.setdefault(row.key, _seconds(row.at))
             continue
         if row.usd is not None:
-            episode.usd = (episode.usd or 0.0) + row.usd
+            sample.usd = (sample.usd or 0.0) + row.usd
         if row.key == step:
-            episode.outcome = row.outcome
-            episode.active = float(unpack(row, run.journal.blob, seq=seq).data.get("active", 0.0))
+            sample.outcome = row.outcome
+            sample.active = float(unpack(row, run.journal.blob, seq=seq).data.get("active", 0.0))
         elif row.outcome == "ok" and row.key in began:
-            episode.spans.append((began[row.key], _seconds(row.at)))
+            sample.spans.append((began[row.key], _seconds(row.at)))
     return list(found.values())
 
 
-def unfinished(run: Run, trial: str) -> Iterator[Episode]:
+def unfinished(run: Run, trial: str) -> Iterator[Begun]:
     """Those that were left in the middle: they are served what they were answered, and go on."""
-    yield from (one for one in episodes(run, trial) if one.exchanges and not one.ended)
+    yield from (one for one in samples(run, trial) if one.exchanges and not one.ended)
 
 
 def _seconds(at: str) -> float:
