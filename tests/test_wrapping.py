@@ -181,7 +181,7 @@ def test_another_command_under_the_same_name_is_served_equal_requests_alone(benc
     assert again.served == 2 and bench.calls == 3
 
 
-@pytest.mark.parametrize(("miss", "served", "paid"), [("live", 2, 0), ("strict", 1, 0), ("fork", 1, 1)])
+@pytest.mark.parametrize(("miss", "served", "paid"), [("warn", 2, 0), ("strict", 1, 0), ("fork", 1, 1)])
 def test_another_tool_result_is_a_divergence_and_the_policy_decides(
     bench: Bench, miss: Any, served: int, paid: int
 ) -> None:  # fmt: skip

@@ -29,12 +29,9 @@ from onward.sandbox.images import digest_of, engines
 from onward.tasks import Task
 
 __all__ = [
-    "MISSES", "agents_of", "asked", "bounds_of", "check_agents", "check_reach", "identified", "place_of", "staged",
+    "agents_of", "asked", "bounds_of", "check_agents", "check_reach", "identified", "place_of", "staged",
     "swept", "unplayable",
 ]  # fmt: skip
-
-MISSES: Mapping[str, Any] = {"warn": "live", "strict": "strict", "fork": "fork"}
-"""What `--on-divergence` says, as the gateway calls it."""
 
 
 def place_of(store: Path) -> Path:
@@ -144,9 +141,9 @@ def _policy(run: Run, settings: Settings) -> Policy:
     derivation = facts.get("derivation") or {}
     # Who continues has been told what is not the same, and has accepted it.
     changed = frozenset() if derivation.get("verb") == "continue" else frozenset(facts.get("changed", ()))
-    stated = settings.flags.on_divergence or derivation.get("on_divergence") or "warn"
+    stated: Any = settings.flags.on_divergence or derivation.get("on_divergence") or "warn"
     cut, live = bool(derivation.get("replay_only")), str(derivation.get("model") or "")
-    return Policy(MISSES[stated], exact_only=changed, cut=cut, live=live, trials=derivation.get("trials") or ())
+    return Policy(stated, exact_only=changed, cut=cut, live=live, trials=derivation.get("trials") or ())
 
 
 @asynccontextmanager

@@ -100,7 +100,7 @@ class Terms:
     new: bool = False
     """Record anew, also where it was killed."""
     rules: Rules = GENERIC
-    miss: Literal["live", "strict", "fork", "fail"] = "live"
+    miss: Literal["warn", "strict", "fork", "fail"] = "warn"
     upstream: Mapping[str, str] = field(default_factory=dict)
     """Base URLs by wire format; the one under `""` is for all others."""
     key_name: str = ""

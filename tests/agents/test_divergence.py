@@ -30,7 +30,7 @@ def test_warn_serves_the_record_and_says_where_it_differed(journey: Journey) -> 
     done = journey("resume", "--on-divergence", "warn")
     assert done.code == 0, done
     report = journey.value["exchanges"]
-    assert report["served"] == {"exact": 2, "prefix": 1, "anchored": 1} and report["policy"] == "live"
+    assert report["served"] == {"exact": 2, "prefix": 1, "anchored": 1} and report["policy"] == "warn"
     assert f"differs at {PLACE}" in report["first_divergence"] and ".output" in report["first_divergence"]
     assert journey.billed == 5
 

@@ -158,7 +158,7 @@ def test_a_stitched_folder_says_where_it_comes_from_and_what_each_part_cost(tmp_
     assert (came["recorded_lines"], len(came["run_id"]), came["original_model"]) == (2, 32, MODEL)
     assert came["trajectory_digest"].startswith("sha256:") and came["digest"].startswith("sha256:")
     assert result["divergences"] == {
-        "count": 0, "first": None, "policy": "live", "levels": {"exact": 2}, "left": 0,
+        "count": 0, "first": None, "policy": "warn", "levels": {"exact": 2}, "left": 0,
     }  # fmt: skip
     details = result["agent_result"]["usage_details"]
     assert details["recorded"]["calls"] == 2 and details["recorded_total_tokens"] == 114

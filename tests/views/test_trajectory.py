@@ -90,7 +90,7 @@ def test_what_was_served_after_a_kill_is_told_from_what_was_paid(tmp_path: Path,
     assert "today" in lane.turns[2].difference
     assert lane.turns[1].calls[0].result == "result of bash 1\nexit code: 1", "as it was recorded"
     assert (found.marks, found.levels) == ({"served": 3, "live": 1}, {"exact": 2, "prefix": 1})
-    assert (found.attempts, found.sample, found.outcome, found.policy) == (2, "ok", "missing", "live")
+    assert (found.attempts, found.sample, found.outcome, found.policy) == (2, "ok", "missing", "warn")
 
 
 def test_parallel_conversations_are_lanes_of_their_own(tmp_path: Path) -> None:

@@ -48,7 +48,7 @@ _PATIENCE = 600.0
 class Policy:
     """How this invocation treats what is recorded."""
 
-    miss: Miss = "live"
+    miss: Miss = "warn"
     exact_only: frozenset[str] = frozenset()
     """Solvers that were something else when what was taken over was recorded: it answers equal requests alone."""
     cut: bool = False

@@ -27,7 +27,7 @@ __all__ = [
 ]  # fmt: skip
 
 Given = Mapping[str, Any]
-_POLICIES = {"warn": "live", "strict": "strict", "fork": "fork"}
+_POLICIES = ("warn", "strict", "fork")
 _IT, _OURS = "The program", "Its model calls"
 
 
@@ -90,13 +90,12 @@ def wrap(voice: Voice, given: Given) -> int:
 
 def _terms(given: Given) -> Terms:
     miss = one_of("--miss", given["miss"] or "live", ("live", "fail"))
-    policy = one_of("--on-divergence", given["on_divergence"] or "warn", tuple(_POLICIES))
+    policy: Any = one_of("--on-divergence", given["on_divergence"] or "warn", _POLICIES)
     if miss == "fail" and given["on_divergence"]:
         raise UsageError("--miss fail asks the model for nothing, so there is nothing for --on-divergence to decide")
     return Terms(
         given["resume"], given["new"], _rules(given["agent"]),
-        "fail" if miss == "fail" else _POLICIES[policy],  # type: ignore[arg-type]
-        _upstream(given["upstream"] or ()), given["key_name"] or "",
+        "fail" if miss == "fail" else policy, _upstream(given["upstream"] or ()), given["key_name"] or "",
     )  # fmt: skip
 
 

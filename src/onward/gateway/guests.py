@@ -45,7 +45,7 @@ from onward.protocols import Malformed, Reported
 
 __all__ = ["Guest", "Miss", "Terms"]
 
-Miss = Literal["live", "strict", "fork", "fail"]
+Miss = Literal["warn", "strict", "fork", "fail"]
 """What is done with a request that no recorded exchange answers while some are left, and with a prefix match:
 `live` asks the model (SEMANTICS calls it `warn`), `strict` ends the trial, `fork` gives the lane up and asks the model.
 `fail` asks the model for nothing at all."""
@@ -62,7 +62,7 @@ class Terms:
     providers: Mapping[str, Provider]
     """By wire format."""
     rules: Rules = GENERIC
-    miss: Miss = "live"
+    miss: Miss = "warn"
     live: Mapping[str, str] = field(default_factory=dict)
     """{model that the agent asks for: model that is asked, where no record answers}."""
     exact_only: bool = False
@@ -138,7 +138,7 @@ class Guest:
             return await self._serve(known, asked, Match(known, "exact"))
         if self._replays:
             found = match(asked.request, self._recorded, self._state)
-            if found.key is not None and (found.level != "prefix" or self.terms.miss in ("live", "fail")):
+            if found.key is not None and (found.level != "prefix" or self.terms.miss in ("warn", "fail")):
                 self._state.served(asked.request, self._recorded.named[found.key])
                 return await self._serve(Key(found.key), asked, found)
             await self._missed(asked.request, found)

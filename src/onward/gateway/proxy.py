@@ -104,7 +104,7 @@ class Door:
 
     def admit(
         self, context: Context, *, providers: Mapping[str, Provider] | None = None, rules: Rules = GENERIC,
-        miss: Miss = "live", live: Mapping[str, str] | None = None, exact_only: bool = False, cut: bool = False,
+        miss: Miss = "warn", live: Mapping[str, str] | None = None, exact_only: bool = False, cut: bool = False,
     ) -> str:  # fmt: skip
         """A token for the agent of this open step. What the step recorded before is served to it (see `Terms`)."""
         terms = Terms(self._providers if providers is None else providers, rules, miss, live or {}, exact_only, cut)
