@@ -48,6 +48,32 @@ async def test_a_dockerfile_is_built_once_per_content(lab: Lab, tmp_path: Path) 
         await ready(lab.engine, Spec(kind="container", image="localhost/onward-none:1"))
 
 
+@pytest.mark.parametrize("disk", [None, 1 << 20])
+@aio
+async def test_what_is_made_for_the_images_own_user_is_theirs(lab: Lab, tmp_path: Path, disk: int | None) -> None:
+    if lab.engine is None:
+        pytest.skip(f"sandbox {lab.kind}: it has no images")
+    folder = tmp_path / "environment"
+    folder.mkdir()
+    (folder / "Dockerfile").write_text(f"FROM {IMAGE}\nRUN mkdir /theirs\nWORKDIR /app\nUSER nobody\n")
+    async with lab.sandbox(dockerfile=folder, workdir="", disk=disk, files={"given": b"to the user"}) as box:
+        assert (await box.run("id -u; id -g; echo $HOME; pwd")).out == "65534\n65534\n/home/agent\n/app\n"
+        for made in ("~/own", "/app/given", "/dev/stdout", "/dev/stderr"):
+            ran = await box.run(f"echo more > {made}", timeout=30)
+            assert ran.code == 0, (made, ran.err)
+        for cleared in ("/logs/verifier", "/tests", "/theirs"):
+            await box.clear(cleared)
+            await box.put(b"#!/bin/sh\n", f"{cleared}/test.sh")
+            assert (await box.run("chmod 755 test.sh && ./test.sh && echo 1 > x", cwd=cleared)).code == 0
+        assert (await box.run("mkdir /not-theirs")).code != 0 and (await box.run("echo x > /bin/sh")).code != 0
+        assert sorted(await box.snapshot("/logs")) == ["verifier", "verifier/test.sh", "verifier/x"]
+        assert (await box.get("/tests", tmp_path / "out")).files == 2
+    (folder / "Dockerfile").write_text(f"FROM {IMAGE}\nUSER somebody\n")
+    if lab.kind == "docker":  # Podman refuses to build it
+        with pytest.raises(SandboxFailed, match="no user 'somebody'"):
+            await lab.sandbox(dockerfile=folder).start()
+
+
 def test_content_is_names_bytes_and_what_can_be_run(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="no Dockerfile"):
         content(tmp_path)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import tempfile
 from collections.abc import Callable, Mapping
 from functools import cache
 from pathlib import Path, PurePosixPath
@@ -149,7 +150,14 @@ def write_out(episode: Episode, blob: Callable[[str], bytes], prefix: str, folde
 
 
 async def workspace(sandbox: Sandbox, episode: Episode, blob: Callable[[str], bytes], kind: str) -> None:
-    """Put there what the agent works on. An image of the task's own holds it already."""
+    """Put there what the agent works on, and the folders that it may look for. An image of the task's own holds the
+    work already."""
+    if episode.folder is not None and kind == "container":
+        with tempfile.TemporaryDirectory(prefix="onward-files-") as folder:
+            nothing = Path(folder) / "files"
+            nothing.mkdir()
+            for place in FOLDERS:
+                await sandbox.put(nothing, place)  # makes it: who is not root in there could not
     if episode.folder is None:
         for file in episode.files:
             await put(sandbox, file.path, blob(file.digest), file.mode)

@@ -37,7 +37,8 @@ class Container(Supervised):
         return None  # the engine's client finds its engine by it; nothing of it gets inside
 
     def _said_to_begin(self) -> dict[str, Any]:
-        return {**super()._said_to_begin(), "env": dict(self.spec.env), "inherit": True}
+        own = {"env": dict(self.spec.env), "inherit": True, "user": self.spec.user or self.image.user}
+        return {**super()._said_to_begin(), **own}
 
     async def _start(self) -> None:
         await super()._start_inside()
@@ -67,7 +68,8 @@ class Container(Supervised):
         loader, *arguments = runtime.start(f"{LIB}/python", LIB)
         return [
             *engine.command, "run", "--interactive", "--rm", "--name", self.id, *self._labels(), *engine.options,
-            "--hostname", "sandbox", "--security-opt", "label=disable", "--cap-drop", "NET_RAW", "--cap-drop", "MKNOD",
+            "--user", "0:0", "--hostname", "sandbox",
+            "--security-opt", "label=disable", "--cap-drop", "NET_RAW", "--cap-drop", "MKNOD",
             *self._limits(), *self._mounts(python), "--entrypoint", loader, self.image.name, *arguments,
         ]  # fmt: skip
 
@@ -84,8 +86,6 @@ class Container(Supervised):
             yield from ("--cpus", str(spec.cpus))
         if spec.pids is not None:
             yield from ("--pids-limit", str(spec.pids))
-        if spec.user:
-            yield from ("--user", spec.user)
         size = f",size={spec.disk}" if spec.disk is not None else ""
         places = [(path, "0777") for path in self.own() if path not in ("/tmp", self.home, self.workdir)]
         if spec.disk is not None:

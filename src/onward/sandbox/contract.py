@@ -64,7 +64,7 @@ class Spec:
     port: int = 8399
     """0 is any that is free: the only safe choice where the network is shared with the host."""
     user: str = ""
-    """A container's user; by default the image's own. With `disk` it must be root: the folders of limited size are."""
+    """Who runs the commands in a container, `name[:group]`; by default the image's own."""
     grace: float = 5.0
     """Seconds between SIGTERM and SIGKILL."""
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import json
 import os
 import resource
 import shutil
@@ -122,6 +123,8 @@ class Image:
     name: str
     digest: str
     workdir: str
+    user: str = ""
+    """Who runs what is run in it, as the image says it; root where it does not."""
 
 
 async def ready(engine: Engine, spec: Spec) -> Image:
@@ -154,10 +157,10 @@ def digest_of(name: str) -> str:
 
 
 async def _inspected(engine: Engine, name: str) -> Image:
-    form = "{{.Id}}\t{{.Config.WorkingDir}}"
+    form = '["{{.Id}}", {{json .Config.WorkingDir}}, {{json .Config.User}}]'
     said = await asked([*engine.command, "image", "inspect", "--format", form, name], wrong=f"no image {name}")
-    digest, _, workdir = said.partition("\t")
-    return Image(name, digest.removeprefix("sha256:"), workdir or "/")
+    digest, workdir, user = json.loads(said)
+    return Image(name, digest.removeprefix("sha256:"), workdir or "/", user)
 
 
 async def _build(engine: Engine, name: str, folder: Path) -> None:

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from onward.sandbox import parcels
+from onward.sandbox.account import Account, account, make
 from onward.sandbox.bridge import Bridge
 from onward.sandbox.frames import Frames, send
 from onward.sandbox.kin import Kin, kin
@@ -52,6 +53,8 @@ class Supervisor:
         self._env: dict[str, str] = {}
         self._limits: dict[str, int] = {}
         self._workdir = "/"
+        self._user: Account | None = None
+        """Who runs the commands, where that is not us."""
 
     def serve(self) -> None:
         """Until stdin ends."""
@@ -95,10 +98,10 @@ class Supervisor:
             elif verb == "kill":
                 self._kill(asked)
             elif verb == "put":
-                parcels.unpack(asked["target"], self._next)
+                parcels.unpack(asked["target"], self._next, self._user)
                 self._reply(number, end=True)
             elif verb == "clear":
-                parcels.clear(asked["target"])
+                parcels.clear(asked["target"], self._user)
                 self._reply(number, end=True)
             elif verb == "get":
                 parcels.pack(asked["source"], lambda chunk: self._reply(number, chunk), asked["most"])
@@ -119,11 +122,12 @@ class Supervisor:
         self._env = dict(self._own) if asked["inherit"] else {}
         self._env.update(asked["env"])
         self._workdir = asked["workdir"] or os.getcwd()
-        home = asked["home"] or self._env.get("HOME", "/")
+        self._user = account(asked["user"]) if asked["user"] else None
+        home = asked["home"] or (self._user.home if self._user else self._env.get("HOME", "/"))
         self._env["HOME"] = home
         self._limits = asked["limits"]
         for folder in (home, self._workdir):
-            Path(folder).mkdir(parents=True, exist_ok=True)
+            make(folder, self._user)
         port = Bridge(self._selector, asked["socket"], asked["port"]).port if asked["socket"] else 0
         self._reply(number, end=True, port=port, workdir=self._workdir, home=home, alone=os.getpid() == 1)
 
@@ -161,6 +165,8 @@ class Supervisor:
             _, hard = resource.getrlimit(_LIMITS[name])
             most = most if hard == resource.RLIM_INFINITY else min(most, hard)
             resource.setrlimit(_LIMITS[name], (most, most))
+        if self._user is not None:
+            self._user.become()
 
     def _hear(self, command: _Command, name: str) -> bool:
         """Take what the command said; False when there is nothing more for now."""

@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterator
 from contextlib import suppress
 from typing import Any, BinaryIO
 
+from onward.sandbox.account import Account, make
 from onward.sandbox.frames import CHUNK
 
 __all__ = ["clear", "pack", "snapshot", "unpack"]
@@ -69,16 +70,17 @@ class _Source(io.RawIOBase):
             self.read(CHUNK)
 
 
-def unpack(target: str, take: Callable[[], tuple[dict[str, Any], bytes]]) -> None:
-    """Write a parcel's files into the folder `target`."""
+def unpack(target: str, take: Callable[[], tuple[dict[str, Any], bytes]], whose: Account | None = None) -> None:
+    """Write a parcel's files into the folder `target`. They are ours, unless it is said whose."""
     source = _Source(take)
+    uid, gid = (os.getuid(), os.getgid()) if whose is None else whose[:2]
     try:
-        os.makedirs(target, exist_ok=True)
+        make(target, whose)
         with tarfile.open(fileobj=source, mode="r|") as archive:
             # It comes from the owner, who may write what they like into their own sandbox.
             archive.extraction_filter = _as_it_is
             for member in archive:
-                member.uid, member.gid = os.getuid(), os.getgid()
+                member.uid, member.gid = uid, gid
                 member.uname = member.gname = ""
                 archive.extract(member, target)
     except tarfile.TarError as error:
@@ -91,22 +93,27 @@ def _as_it_is(member: tarfile.TarInfo, path: str) -> tarfile.TarInfo:
     return member
 
 
-def clear(target: str) -> None:
-    """Make `target` an empty folder. What is in the way of it, link or file, is removed; no link is followed."""
+def clear(target: str, whose: Account | None = None) -> None:
+    """Make `target` an empty folder. What is in the way of it, link or file, is removed; no link is followed.
+
+    It, and what had to be made above it, is theirs of whom it is said.
+    """
     at = os.open("/", _FOLDER)
     try:
         for part in [part for part in target.split("/") if part not in {"", "."}]:
-            below = _entered(part, at)
+            below = _entered(part, at, whose)
             os.close(at)
             at = below
         with suppress(OSError):
             os.fchmod(at, 0o755)
+        if whose is not None:
+            os.fchown(at, whose.uid, whose.gid)
         _empty(at)
     finally:
         os.close(at)
 
 
-def _entered(name: str, at: int) -> int:
+def _entered(name: str, at: int, whose: Account | None = None) -> int:
     """The folder of this name, made where there is none or something else has its name."""
     for _ in range(2):
         try:
@@ -119,6 +126,8 @@ def _entered(name: str, at: int) -> int:
             with suppress(FileNotFoundError):
                 os.unlink(name, dir_fd=at)
             os.mkdir(name, 0o755, dir_fd=at)
+            if whose is not None:
+                os.chown(name, whose.uid, whose.gid, dir_fd=at, follow_symlinks=False)
     return os.open(name, _FOLDER, dir_fd=at)
 
 

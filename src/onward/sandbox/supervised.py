@@ -30,7 +30,7 @@ __all__ = ["LIB", "PATH", "PROGRAM", "Supervised"]
 LIB = "/onward"
 """Where our part of a sandbox is, inside."""
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
-PROGRAM = ("frames.py", "kin.py", "bridge.py", "parcels.py", "inside.py")
+PROGRAM = ("frames.py", "kin.py", "bridge.py", "account.py", "parcels.py", "inside.py")
 _MOST = 1 << 30
 _STDIN = 32 << 20
 _STARTS = 120.0  # an image may be large, a machine busy
@@ -76,6 +76,7 @@ class Supervised(Sandbox):
             "home": self.home,
             "workdir": self.workdir,
             "inherit": False,
+            "user": "",
             "limits": self.limits,
             "socket": f"{LIB}/gateway.sock" if self.spec.socket else "",
             "port": self.spec.port,
