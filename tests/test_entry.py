@@ -9,14 +9,32 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from onward.ask import Answer
 from onward.entry import Entry, Links, blob_digest, pack, pack_value, unpack, unpack_value
 from onward.errors import Damaged, Refused
 from onward.fingerprint import Fingerprint
 from onward.keys import Key
+from onward.protocols import PROTOCOLS
 
 LONG = "long enough for a place of its own " * 20
 names = st.one_of(
-    st.sampled_from(["messages", "input", "contents", "$text", "$json", "$chain", "$plain", "n", "value", "parts"]),
+    st.sampled_from(
+        [
+            "messages",
+            "input",
+            "contents",
+            "$text",
+            "$json",
+            "$chain",
+            "$said",
+            "$plain",
+            "body",
+            "frames",
+            "n",
+            "value",
+            "parts",
+        ]
+    ),
     st.text(max_size=4),
 )
 leaves = st.one_of(
@@ -100,6 +118,48 @@ def test_a_conversation_that_goes_on_hands_over_its_new_message_alone() -> None:
     assert len(blobs) == 2
 
 
+ANSWER = f'He said "no":\n\t{LONG}'
+frames = st.lists(
+    st.tuples(st.integers(0, 10**6), st.builds(lambda text: f'data: {json.dumps({"content": text})}\n\n', st.text()))
+    .map(list)
+)  # fmt: skip
+
+
+@given(st.one_of(frames, st.lists(values), values.map(json.dumps), values))
+def test_any_answer_as_it_was_sent_comes_back(sent: Any) -> None:
+    for name in ("frames", "body"):
+        text, blobs = pack_value({"status": 200, name: sent})
+        assert json.dumps(unpack_value(text, blobs.__getitem__)[name]) == json.dumps(sent)
+
+
+@pytest.mark.parametrize("name", [*PROTOCOLS])
+@pytest.mark.parametrize("is_stream", [False, True])
+def test_what_was_said_is_stored_once_though_the_next_request_says_it_again(name: str, is_stream: bool) -> None:
+    wire = PROTOCOLS[name]
+    response = wire.render(Answer(ANSWER), "m-1")
+    sent: dict[str, Any] = {"body": json.dumps(response)}
+    if is_stream:
+        sent = {"frames": [[7 * at, frame.decode()] for at, frame in enumerate(wire.frames(response))]}
+    result = Entry("result", Key.of("a"), "now", {"value": {"status": 200, **sent}})
+    row, kept = pack(result)
+    assert unpack(row, kept.__getitem__) == result
+    talk = [
+        {"role": "user", "content": "Well?"},
+        {"role": "assistant", "content": ANSWER},
+        {"role": "user", "content": "Why?"},
+    ]
+    _, asked = pack(Entry("intent", Key.of("a"), "now", {"request": wire.body("m-1", talk, {})}))
+    assert [content for content in (kept | asked).values() if LONG.encode() in content] == [ANSWER.encode()]
+
+
+@pytest.mark.parametrize(
+    "sent", [[[0, "a"], [1.0, "b"]], [[0, "a"], [True, "b"]], [[0, "a", 1]], [[-1, "a"]], [["a", 0]], [0, "a"], [], {}]
+)
+def test_what_only_looks_like_frames_is_kept_as_it_is(sent: Any) -> None:
+    text, blobs = pack_value({"frames": sent, "body": LONG})
+    assert json.dumps(unpack_value(text, blobs.__getitem__)["frames"]) == json.dumps(sent)
+
+
 def test_what_cannot_be_packed_leaves_nothing_taken_for_handed_over() -> None:
     links, said = Links(), [{"content": LONG}, {"content": 1}]
     with pytest.raises(Refused):
@@ -116,6 +176,9 @@ def test_a_row_that_is_not_json_is_damage() -> None:
         '{"value":{"$text":"zz"}}',
         '{"value":{"$text":7}}',
         '{"value":{"$chain":"00","n":"x"}}',
+        '{"value":{"$said":7}}',
+        '{"value":{"$said":{"forms":[["a\\u007f",0]],"columns":[]}}}',
+        '{"value":{"$said":{"forms":[["a"]],"columns":[],"after":[1,2]}}}',
     ):
         with pytest.raises(Damaged, match="entry 7"):
             unpack(row._replace(body=body), {}.__getitem__, seq=7)

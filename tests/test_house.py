@@ -24,7 +24,7 @@ _EXTRAS = [name for extra, names in _PROJECT["optional-dependencies"].items() if
 DEPENDENCIES = {re.split("[^A-Za-z0-9-]", name)[0].lower() for name in (*_PROJECT["dependencies"], *_EXTRAS)}
 
 ROOMS = {
-    "nouns": {"errors", "keys", "fingerprint", "entry", "plan", "retry", "ask", "protocols"},
+    "nouns": {"errors", "keys", "fingerprint", "entry", "said", "plan", "retry", "ask", "protocols"},
     "journal": {"journal"},
     "engine": {"once", "history", "context", "runner", "lease", "limits", "clock", "progress"},
     "evaluation": {

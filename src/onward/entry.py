@@ -10,13 +10,15 @@ An entry's head (kind, key, attempt, outcome, money) is what folds read; its `da
     void     `prefixes` out of account from here on, and `why`
 
 Packing stores every long text once. Model requests repeat their whole history, so what grows with each turn must be the
-turn: long strings become blobs by content; a conversation becomes a chain of blobs, each naming the one before it.
+turn: long strings become blobs by content; a conversation becomes a chain of blobs, each naming the one before it; and
+of an answer as it was sent, in a body or in frames, what was said is taken out, for the next request says it again.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from hashlib import sha256
+from itertools import accumulate, pairwise
 from types import MappingProxyType
 from typing import Any, Literal, NamedTuple
 
@@ -25,6 +27,7 @@ import orjson
 from onward.errors import Damaged, Refused
 from onward.fingerprint import Fingerprint
 from onward.keys import Key
+from onward.said import taken_out, told
 
 __all__ = [
     "BlobRef", "Entry", "Kind", "Links", "Outcome", "Row", "blob_digest", "pack", "pack_value", "unpack",
@@ -40,6 +43,10 @@ _LONG_JSON = 512
 """The same for a list or object (tool definitions, say) by the length of its packed text."""
 _HISTORIES = frozenset({"messages", "input", "contents"})
 """Fields in which the wire protocols repeat the conversation so far (Chat and Messages, Responses, Gemini)."""
+_LONG_SENT = 1024
+"""The same for an answer as it was sent, without what was said. No two are equal, so little is won by a blob."""
+_SENT = frozenset({"body", "frames"})
+"""Fields that hold an answer as it was sent: its text, or its pieces with the milliseconds after which they came."""
 
 
 class BlobRef(str):
@@ -186,6 +193,8 @@ def _shrink(value: Any, blobs: _Packed, *, whole: bool = False) -> Any:
         for name, item in value.items():
             if name in _HISTORIES and type(item) is list and len(item) > 1:
                 packed[name] = _chain(item, blobs)
+            elif name in _SENT and (sent := _sent(item, blobs)) is not None:
+                packed[name] = {"$said": sent}
             else:
                 packed[name] = _shrink(item, blobs)
         if any(name.startswith("$") for name in value):
@@ -194,14 +203,51 @@ def _shrink(value: Any, blobs: _Packed, *, whole: bool = False) -> Any:
         packed = [_shrink(item, blobs) for item in value]
     else:
         return value
-    if len(packed) < 8 or whole:
-        return packed
+    return packed if len(packed) < 8 or whole else _placed(packed, blobs, _LONG_JSON)
+
+
+def _placed(packed: Any, blobs: _Packed, least: int) -> Any:
+    """A packed value where it is, or in a blob of its own if its text has so many bytes."""
     content = _dumps(packed)
-    if len(content) < _LONG_JSON:
+    if len(content) < least:
         return packed
     name = blob_digest(content)
     blobs[name] = content
     return {"$json": name.hex()}
+
+
+def _sent(value: Any, blobs: _Packed) -> dict[str, Any] | None:
+    """An answer as it was sent, taken apart; None for what is none, and for one that is better left as it is."""
+    if type(value) is str:
+        is_json = len(value) >= _LONG_TEXT and value.lstrip()[:1] in ("{", "[")
+        made = taken_out([value], least=_LONG_TEXT, long=_LONG_TEXT) if is_json else None
+    elif type(value) is list and all(map(_is_frame, value)):
+        made = taken_out([text for _, text in value], least=1, long=_LONG_TEXT)
+        if made is not None:
+            made["after"] = [offset - before for (before, _), (offset, _) in pairwise([(0, ""), *value])]
+    else:
+        return None
+    if made is not None:
+        made["columns"] = [
+            [words if words is None else _text(words, blobs), *numbers] for words, *numbers in made["columns"]
+        ]
+        made = _placed(made, blobs, _LONG_SENT)
+    return made
+
+
+def _is_frame(item: Any) -> bool:
+    return (
+        type(item) is list and len(item) == 2 and type(item[0]) is int and type(item[1]) is str
+        and 0 <= item[0] < 2**53
+    )  # fmt: skip
+
+
+def _unsent(made: Mapping[str, Any]) -> Any:
+    texts = told(made)
+    if "after" not in made:
+        (body,) = texts
+        return body
+    return [list(frame) for frame in zip(accumulate(made["after"]), texts, strict=True)]
 
 
 def pack_value(value: Any) -> tuple[str, Blobs]:
@@ -229,6 +275,8 @@ def _grow(value: Any, fetch: Callable[[bytes], bytes]) -> Any:
         return _grow(orjson.loads(fetch(bytes.fromhex(value["$json"]))), fetch)
     if "$chain" in value:
         return _unchain(value, fetch)
+    if "$said" in value:
+        return _unsent(_grow(value["$said"], fetch))
     if "$blob" in value:
         return BlobRef(value["$blob"])
     if "$plain" in value:
@@ -278,7 +326,7 @@ def unpack(row: Row, fetch: Callable[[bytes], bytes], *, seq: int = 0) -> Entry:
     """The entry that a row holds. Raises Damaged where the body or a blob it names cannot be read."""
     try:
         data = unpack_value(row.body, fetch)
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except (ValueError, LookupError, TypeError, AttributeError) as error:
         raise Damaged(f"entry {seq} ({row.key}) cannot be read: {error}") from error
     parts, recipe = data.pop("parts", None), data.pop("recipe", 1)
     made = Fingerprint(parts or {}, row.fingerprint, recipe) if row.fingerprint else None

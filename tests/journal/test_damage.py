@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import random
 import shutil
@@ -131,6 +132,34 @@ def test_a_blob_that_is_gone_or_edited_is_found_at_every_row_that_needs_it(run: 
     connection.close()
     # turn 10's answer: its own result, and every later request of the conversation
     assert [seq for seq, _ in problems(run)] == [20, *range(21, 120, 2)]
+
+
+@pytest.mark.parametrize("form", ["body", "frames", "long"])
+def test_a_lost_text_of_a_recorded_answer_is_found_and_the_rest_salvaged(tmp_path: Path, form: str) -> None:
+    said, other = "said by a model " * 50, "said by another " * 50
+    journal = SqliteJournal(tmp_path / "run", create=True)
+    journal.claim(ME, gone=alive)
+    for at, text in enumerate((other, said)):
+        sent: object = json.dumps({"id": f"r{at}", "content": text})
+        if form != "body":  # of the long ones even what is left has a blob of its own
+            pieces = [text[start : start + 8] for start in range(0, len(text), 8)]
+            pad = "x" * (2000 if form == "long" else 1)
+            sent = [[at, json.dumps({"id": pad, "content": piece})] for piece in pieces]
+        name = "body" if form == "body" else "frames"
+        row, blobs = pack(Entry("result", Key.of(f"a{at}"), "now", {"value": {name: sent}}))
+        journal.commit([row], blobs)
+    journal.release()
+    journal.close()
+    with sqlite3.connect(tmp_path / "run" / "journal.db") as connection:
+        assert connection.execute("DELETE FROM blobs WHERE digest = ?", (blob_digest(said.encode()),)).rowcount == 1
+    connection.close()
+    assert [seq for seq, _ in problems(tmp_path / "run")] == [2]
+    target = MemoryJournal()
+    target.claim(ME, gone=alive)
+    assert salvage(tmp_path / "run", target).lost == [2]
+    (kept,) = target.rows()
+    assert other in json.dumps(unpack(kept.row, target.blob).data) or form != "body"
+    assert target.blob(blob_digest(other.encode())) == other.encode()
 
 
 def test_a_lost_link_of_a_conversation_is_found(run: Path) -> None:
