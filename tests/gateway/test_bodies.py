@@ -73,9 +73,31 @@ def test_any_sequence_of_bodies_is_read_and_matched_as_each_would_be_alone(proto
             body = {"stream": True, history: messages, **tail} if chance.random() < 0.8 else {**tail, history: messages}
             found = bodies.read(dumps(body), history)
             assert found.value == body and list(found.value) == list(body)
-            seen, alone = (request_of(protocol, body, rules, said=said) for said in (found.said, ()))
+            before = found.around.request if found.around is not None else None
+            seen = request_of(protocol, found.value, rules, said=found.said, before=before)
+            alone = request_of(protocol, body, rules)
+            if found.around is not None:
+                found.around.request = seen
             assert (seen.whole, seen.chain, seen.replies) == (alone.whole, alone.chain, alone.replies)
             assert seen.messages == alone.messages and FORMS[protocol].messages(found.value) == messages
+
+
+def test_what_two_requests_share_is_hashed_once_and_what_only_looks_equal_is_not_shared() -> None:
+    bodies, made = Bodies(), []
+    for odd in ([{"a": 1}, {"b": 2}], [{"a": 1}, {"b": 2}, {"c": 3}], [{"a": True}, {"b": 2}]):
+        found = bodies.read(orjson.dumps(body_of(odd)), "messages")
+        before = made[-1] if made else None
+        made.append(request_of("chat", found.value, said=found.said, before=before))
+        assert made[-1].whole == request_of("chat", body_of(odd)).whole
+    assert made[1].envelope is made[0].envelope and made[1].hashes[0] is made[0].hashes[0]
+    other = request_of("chat", body_of([{"a": 1}], max_tokens=True), before=made[0])
+    assert other.whole == request_of("chat", body_of([{"a": 1}], max_tokens=True)).whole != made[0].whole
+
+
+def test_a_list_that_is_there_twice_is_never_gone_on_from() -> None:
+    bodies = Bodies()
+    assert bodies.read(b'{"messages": [{"a": 1}], "messages": [{"c": 3}]}', "messages").value["messages"] == [{"c": 3}]
+    assert bodies.read(b'{"messages": [{"a": 1}, {"b": 2}]}', "messages").value["messages"] == [{"a": 1}, {"b": 2}]
 
 
 ODD = {

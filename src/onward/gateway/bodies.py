@@ -28,16 +28,24 @@ _scan = json.JSONDecoder().raw_decode
 class Said:
     """One message of a conversation at its place in it, and what is known of it. Nobody changes `value`."""
 
-    __slots__ = ("form", "hashed", "linked", "text", "value")
+    __slots__ = ("form", "text", "value")
 
     def __init__(self, value: Any, text: bytes = b"") -> None:
         self.value, self.text = value, text
         self.form: Any = None
         """As the match sees it, where that does not depend on other messages."""
-        self.hashed: bytes = b""
-        """The hash of `form`."""
-        self.linked: tuple[bytes, bytes] = (b"", b"")
-        """The hash of the conversation before it, and with it."""
+
+
+class Around:
+    """What surrounds a conversation in its body: the bytes before the first message and after the last, and the body
+    that they make where the list has one item that is no message."""
+
+    __slots__ = ("head", "request", "tail", "value")
+
+    def __init__(self, head: bytes, tail: bytes, value: dict[str, Any], request: Any = None) -> None:
+        self.head, self.tail, self.value = head, tail, value
+        self.request = request
+        """What the conversation came to as a request, this time or the last: for whoever works that out to keep."""
 
 
 class Body(NamedTuple):
@@ -45,12 +53,13 @@ class Body(NamedTuple):
 
     value: dict[str, Any]
     said: list[Said]
+    around: Around | None = None
 
 
 class _Track(NamedTuple):
-    """A conversation: the bytes before its first message, and its messages."""
+    """A conversation: its messages, and what surrounds them."""
 
-    head: bytes
+    around: Around
     said: list[Said]
     size: int
 
@@ -69,12 +78,12 @@ class Bodies:
             if count > most:
                 best, most, at = track, count, end
         if best is not None:
-            found = _resumed(raw, history, best.head, best.said[:most], at)
-            if found is not None:
+            found = _resumed(raw, history, best.around, best.said[:most], at)
+            if found is not None and found.around is not None:
                 # What has only lost its end is the same conversation going on; what forked long ago is another.
                 if most >= len(best.said) - 2:
                     self._tracks.remove(best)
-                self._keep(best.head, found.said, len(raw))
+                self._keep(found.around, found.said, len(raw))
                 return found
         value = orjson.loads(raw)
         if type(value) is not dict:
@@ -82,24 +91,25 @@ class Bodies:
         given = value.get(history)
         if type(given) is not list or not given or any(type(one) is not dict for one in given):
             return Body(value, [])
-        head, texts = _cut(raw, history)
-        if len(texts) != len(given):
+        head, texts, end = _cut(raw, history)
+        rest = _rest(head, raw[end:], history) if len(texts) == len(given) else None
+        if rest is None:
             return Body(value, [Said(one) for one in given])
-        body = Body(value, [Said(one, text) for one, text in zip(given, texts, strict=True)])
-        self._keep(head, body.said, len(raw))
-        return body
+        said, around = list(map(Said, given, texts)), Around(head, raw[end:], rest)
+        self._keep(around, said, len(raw))
+        return Body({**rest, history: given}, said, around)
 
-    def _keep(self, head: bytes, said: list[Said], size: int) -> None:
-        self._tracks.insert(0, _Track(head, said, size))
+    def _keep(self, around: Around, said: list[Said], size: int) -> None:
+        self._tracks.insert(0, _Track(around, said, size))
         while len(self._tracks) > _KEPT or sum(track.size for track in self._tracks) > _MOST:
             self._tracks.pop()
 
 
 def _shared(track: _Track, raw: bytes) -> tuple[int, int]:
     """How many of the conversation's messages the body begins with, and where they end."""
-    if not raw.startswith(track.head):
+    if not raw.startswith(track.around.head):
         return 0, 0
-    at = len(track.head)
+    at = len(track.around.head)
     for count, one in enumerate(track.said):
         if not raw.startswith(one.text, at):
             return count, at
@@ -107,7 +117,7 @@ def _shared(track: _Track, raw: bytes) -> tuple[int, int]:
     return len(track.said), at
 
 
-def _resumed(raw: bytes, history: str, head: bytes, known: list[Said], at: int) -> Body | None:
+def _resumed(raw: bytes, history: str, before: Around, known: list[Said], at: int) -> Body | None:
     """The body, of which the messages up to `at` are known; None where it cannot be told from its parts."""
     goes_on = _GOES_ON.match(raw, at)
     if goes_on is None:
@@ -115,20 +125,30 @@ def _resumed(raw: bytes, history: str, head: bytes, known: list[Said], at: int) 
     try:
         texts, end = _items(raw, at, goes_on.end())
         new = orjson.loads(b"[" + b"".join(texts).lstrip(b", \t\n\r") + b"]")
-        # One item that is no message stands for all: a second field of this name further on would be seen.
-        rest = orjson.loads(b"%b0%b" % (head, raw[end:]))
     except (ValueError, RecursionError):
         return None
-    if type(rest) is not dict or rest.get(history) != [0] or len(new) != len(texts):
+    tail = raw[end:]
+    value = before.value if tail == before.tail else _rest(before.head, tail, history)
+    if value is None or len(new) != len(texts):
         return None
     said = [*known, *map(Said, new, texts)]
-    rest[history] = [one.value for one in said]
-    return Body(rest, said)
+    whole = {**value, history: [one.value for one in said]}
+    return Body(whole, said, Around(before.head, tail, value, before.request))
 
 
-def _cut(raw: bytes, history: str) -> tuple[bytes, list[bytes]]:
-    """The bytes up to the first message, and those of each message with what stands before it. Nothing where the body
-    is laid out in a way that is not understood here."""
+def _rest(head: bytes, tail: bytes, history: str) -> dict[str, Any] | None:
+    """What stands around a conversation, read with one item that is no message for all of it: a second field of this
+    name further on would be seen, and then there is nothing."""
+    try:
+        rest = orjson.loads(b"%b0%b" % (head, tail))
+    except (ValueError, RecursionError):
+        return None
+    return rest if type(rest) is dict and rest.get(history) == [0] else None
+
+
+def _cut(raw: bytes, history: str) -> tuple[bytes, list[bytes], int]:
+    """The bytes up to the first message, those of each message with what stands before it, and where the last ends.
+    Nothing where the body is laid out in a way that is not understood here."""
     try:
         text = raw.decode()
         at = _after(text, 0, "{")
@@ -137,10 +157,10 @@ def _cut(raw: bytes, history: str) -> tuple[bytes, list[bytes]]:
             at = _after(text, _after(text, at, ":"))
             if name == history and text[at] == "[":
                 start = len(text[: at + 1].encode())
-                return raw[:start], _items(raw, start, start)[0]
+                return raw[:start], *_items(raw, start, start)
             at = _after(text, _scan(text, at)[1], ",")
     except (ValueError, IndexError, RecursionError):
-        return b"", []
+        return b"", [], 0
 
 
 def _after(text: str, at: int, mark: str = "") -> int:

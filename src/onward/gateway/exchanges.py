@@ -8,7 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from hashlib import sha256
+from operator import is_not
 from typing import Any
 
 from onward.fingerprint import canonical
@@ -31,11 +33,12 @@ def hash_of(value: Any) -> bytes:
     return link(canonical(value))
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, eq=False)
 class Request:
-    """A request as the match sees it, every piece computed once (see `request_of`)."""
+    """A request as the match sees it, every piece computed once (see `request_of`), and not before it is asked for."""
 
     protocol: str
+    target: str
     rest: Json = field(repr=False)
     """The normalised body without its messages, and those."""
     messages: tuple[Json, ...] = field(repr=False)
@@ -45,13 +48,29 @@ class Request:
     hashes: tuple[bytes, ...] = field(repr=False)
     chain: tuple[bytes, ...] = field(repr=False)
     """h_0 … h_n: the conversation's beginnings, the envelope left out."""
-    runs: tuple[tuple[int, int], ...]
-    """Where the assistant turns are."""
-    whole: bytes
-    skeleton: bytes
-    """The whole, but for what tools answered after the last assistant turn."""
-    replies: bytes
-    """Model, tools and the assistant messages."""
+
+    @cached_property
+    def whole(self) -> bytes:
+        """The hash of all of it."""
+        return link(self.envelope, self.chain[-1])
+
+    @cached_property
+    def runs(self) -> tuple[tuple[int, int], ...]:
+        """Where the assistant turns are."""
+        return tuple(FORMS[self.protocol].runs(self.messages))
+
+    @cached_property
+    def skeleton(self) -> bytes:
+        """The whole, but for what tools answered after the last assistant turn."""
+        form, end = FORMS[self.protocol], self.end
+        after = zip(self.messages[end:], self.hashes[end:], strict=True)
+        bare = (hash_of(shape) if (shape := form.skeleton(one)) is not one else known for one, known in after)
+        return link(b"skeleton", self.envelope, self.chain[end], *bare)
+
+    @cached_property
+    def replies(self) -> bytes:
+        """Model, tools and the assistant messages."""
+        return link(b"replies", self.kind, *(one for start, stop in self.runs for one in self.hashes[start:stop]))
 
     @property
     def opening(self) -> bytes:
@@ -70,49 +89,36 @@ class Request:
 
 
 def request_of(
-    protocol: str, body: Json, rules: Rules = GENERIC, *, target: str = "", said: Sequence[Said] = ()
-) -> Request:
+    protocol: str, body: Json, rules: Rules = GENERIC, *, target: str = "", said: Sequence[Said] = (),
+    before: Request | None = None,
+) -> Request:  # fmt: skip
     """What matching needs of a request body. `target`: what the path says and the body does not (Gemini's model,
     `count_tokens`), never the host. `said`: its messages, with what earlier requests worked out of them under the same
-    rules. Raises Refused for what is not JSON."""
+    rules. `before`: an earlier request under these rules; what both hold of the very same values is not hashed again.
+    Raises Refused for what is not JSON."""
     form = FORMS[protocol]
     seen = normalised(protocol, body, rules, said)
-    messages = tuple(form.messages(seen))
-    rest = form.rest(seen)
-    hashes, links = _chained(protocol, messages, said)
-    runs = tuple(form.runs(messages))
-    end = runs[-1][1] if runs else 0
-    kind = hash_of([protocol, target, form.model(seen), form.tools(seen)])
-    envelope = link(kind, hash_of({name: value for name, value in rest.items() if name != "tools"}))
-    bare = (hash_of(shape) if (shape := form.skeleton(one)) is not one else known
-            for one, known in zip(messages[end:], hashes[end:], strict=True))  # fmt: skip
-    return Request(
-        protocol, rest, messages, envelope, kind, hashes, links, runs,
-        whole=link(envelope, links[-1]),
-        skeleton=link(b"skeleton", envelope, links[end], *bare),
-        replies=link(b"replies", kind, *(one for start, stop in runs for one in hashes[start:stop])),
-    )  # fmt: skip
-
-
-def _chained(
-    protocol: str, messages: Sequence[Json], said: Sequence[Said]
-) -> tuple[tuple[bytes, ...], tuple[bytes, ...]]:
-    """The messages' hashes, and those of the conversation's beginnings."""
-    known = {id(one.value if one.form is None else one.form): one for one in said}
+    messages, rest = tuple(form.messages(seen)), form.rest(seen)
     hashes, links = [], [link(protocol.encode())]
-    for message in messages:
-        one = known.get(id(message))
-        if one is None:
-            hashes.append(hash_of(message))
-            links.append(link(links[-1], hashes[-1]))
-            continue
-        if not one.hashed:
-            one.hashed = hash_of(message)
-        if one.linked[0] != links[-1]:
-            one.linked = links[-1], link(links[-1], one.hashed)
-        hashes.append(one.hashed)
-        links.append(one.linked[1])
-    return tuple(hashes), tuple(links)
+    kind = envelope = b""
+    if before is not None and (before.protocol, before.target) == (protocol, target):
+        shared = _shared(messages, before.messages)
+        hashes, links = list(before.hashes[:shared]), list(before.chain[: shared + 1])
+        if rest.keys() == before.rest.keys() and all(value is before.rest[name] for name, value in rest.items()):
+            kind, envelope = before.kind, before.envelope
+    for message in messages[len(hashes) :]:
+        hashes.append(hash_of(message))
+        links.append(link(links[-1], hashes[-1]))
+    if not envelope:
+        kind = hash_of([protocol, target, form.model(seen), form.tools(seen)])
+        envelope = link(kind, hash_of({name: value for name, value in rest.items() if name != "tools"}))
+    return Request(protocol, target, rest, messages, envelope, kind, tuple(hashes), tuple(links))
+
+
+def _shared(messages: Sequence[Json], others: Sequence[Json]) -> int:
+    """How many leading messages are the very same values: equal ones need not have equal JSON (1 and true)."""
+    differ = map(is_not, messages, others)
+    return next((at for at, one in enumerate(differ) if one), min(len(messages), len(others)))
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -230,7 +230,7 @@ class _Visit:
         """The request as an exchange. Raises _No for what is not JSON."""
         raw = await self.body()
         try:
-            body, said = guest.bodies.read(raw, FORMS[self.protocol].history)
+            body, said, around = guest.bodies.read(raw, FORMS[self.protocol].history)
         except ValueError as error:
             raise _No(400, f"the body is not a JSON object: {error}") from None
         if self.protocol == "gemini":
@@ -239,7 +239,10 @@ class _Visit:
         else:
             model, stream = str(body.get("model") or ""), body.get("stream") is True
         target = target_of(self.protocol, model)
-        request = request_of(self.protocol, body, guest.terms.rules, target=target, said=said)
+        before = around.request if around is not None else None
+        request = request_of(self.protocol, body, guest.terms.rules, target=target, said=said, before=before)
+        if around is not None:
+            around.request = request
         retried = self.headers.get("x-stainless-retry-count", "0") not in ("", "0")
         return Asked(self.protocol, model, body, raw, self.target, self.to_send, stream, retried, request)
 
