@@ -59,6 +59,18 @@ def test_a_plan_says_what_a_trial_in_mid_episode_is_served_and_what_it_has_cost(
     assert "goes on" not in anew and provider.paid <= 3
 
 
+def test_what_was_given_up_is_told_when_it_began_again(tmp_path: Path, provider: Meanwhile) -> None:
+    shell = killed(tmp_path, provider, calls=3).shell
+    assert shell("resume", "--in-flight", "restart").code == 0
+    assert shell("redo", "latest").code == 0
+    told = shell("show", "latest/notes", "--trajectory").out
+    assert "≠ attempt 1 given up after 3 exchanges ($0.0000075 stay spent): --in-flight restart" in told
+    assert re.search(r"≠ attempt 1 done again after 5 exchanges \(\$0\.00001\d stay spent\): redo", told)
+    [found] = json.loads(shell("show", "latest/notes", "--trajectory", "--json").out)
+    assert [(one["exchanges"], one["ended"]) for one in found["given_up"]] == [(3, False), (5, True)]
+    assert found["usd"] == pytest.approx(13 * 2.5e-6) and provider.paid in (13, 14)
+
+
 def test_what_is_served_from_the_record_is_no_call_to_come(tmp_path: Path, provider: Meanwhile) -> None:
     shell = killed(tmp_path, provider, ("notes", "memo"), calls=7).shell  # one trial is done, with five
     found = json.loads(shell("resume", "--plan", "--json").out)

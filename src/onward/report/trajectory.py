@@ -9,7 +9,7 @@ from typing import Any
 
 from onward.report.amounts import count, money
 from onward.report.tables import width_of
-from onward.views.trajectory import Episode, Lane, is_added
+from onward.views.trajectory import Episode, GivenUp, Lane, is_added
 from onward.views.trajectory_turns import ToolCall, Turn
 
 __all__ = ["Paint", "trajectory_page"]
@@ -235,10 +235,17 @@ def _standing_out(found: Episode) -> Iterator[tuple[str, str]]:
         words = f"{count(len(left), 'recorded exchange')} not asked for again"
         yield "odd", f"≠ {words} ({money(sum(turn.usd or 0.0 for turn in left))} stay spent)"
     for one in found.given_up:
-        yield "odd", f"≠ {count(one.exchanges, 'answer')} given up ({money(one.usd)} stay spent): {one.why}"
+        yield "odd", f"≠ {_given_up(one)} ({money(one.usd)} stay spent): {one.why}"
     doubt = [one for _, turn in turns for one in turn.tries if one.outcome == "in doubt"]
     if doubt:
         yield "bad", f"! {count(len(doubt), 'call')} in doubt, at most {money(found.doubt_usd)}"
+
+
+def _given_up(one: GivenUp) -> str:
+    if not one.attempts:
+        return f"{count(one.exchanges, 'answer')} given up"
+    which = "attempt 1" if one.attempts == 1 else f"attempts 1 to {one.attempts}"
+    return f"{which} {'done again' if one.ended else 'given up'} after {count(one.exchanges, 'exchange')}"
 
 
 def _origin(turn: Turn) -> str:

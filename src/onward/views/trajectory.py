@@ -47,11 +47,16 @@ class Lane:
 
 @dataclass(slots=True)
 class GivenUp:
-    """Answers within the episode that a void put out of account: the money stays spent."""
+    """What a void put out of account: answers within the episode, or all that was done before it began again. The money
+    stays spent."""
 
     exchanges: int
     usd: float
     why: str
+    attempts: int = 0
+    """How many attempts began in vain, where it began again; 0: only some of its answers."""
+    ended: bool = False
+    """Whether the last of these had come to an end."""
 
 
 @dataclass(slots=True)
@@ -148,7 +153,7 @@ def _episode(run: Run, key: Key, sample: str, *, scored: bool) -> Episode:
     )  # fmt: skip
     told = [heard(calls, began) for calls in read.calls.values()]
     episode.lanes = _lanes(told)
-    episode.given_up = _given_up(run, step, read.covered)
+    episode.given_up = _given_up(run, step, read)
     _count(episode, [one.turn for one in told], read)
     return episode
 
@@ -194,6 +199,8 @@ class _Read:
     served: list[Entry] = field(default_factory=list)
     covered: list[Entry] = field(default_factory=list)
     """Results of exchanges that a void put out of account."""
+    earlier: list[Entry] = field(default_factory=list)
+    """The step's own entries before it began again."""
 
     @property
     def active(self) -> float | None:
@@ -235,20 +242,29 @@ def _read(run: Run, step: Key) -> _Read:
             {"intent": calls.intents, "result": calls.results, "served": calls.served}[row.kind].append(entry)
             if row.kind == "served":
                 found.served.append(entry)
-        elif leaf and row.kind == "result":
-            found.covered.append(unpack(row, run.journal.blob, seq=seq))
+        elif row.kind == "result" or not leaf:
+            (found.covered if leaf else found.earlier).append(unpack(row, run.journal.blob, seq=seq))
     return found
 
 
-def _given_up(run: Run, step: Key, covered: Sequence[Entry]) -> list[GivenUp]:
-    """What voids below the step covered; those of the step and above it begin a generation."""
-    found, left = [], [entry for entry in covered if entry.outcome == "ok"]
-    for void in run.entries("", ("void",)) if left else ():
-        below = [Key(prefix) for prefix in void.data["prefixes"] if prefix != step and step.covers(prefix)]
+def _given_up(run: Run, step: Key, read: _Read) -> list[GivenUp]:
+    """What voids covered: those below the step a part of it; those of the step and above it began it again."""
+    found: list[GivenUp] = []
+    left, own = [entry for entry in read.covered if entry.outcome == "ok"], list(read.earlier)
+    for void in run.entries("", ("void",)) if left or own else ():
+        prefixes = [Key(prefix) for prefix in void.data["prefixes"]]
+        whole = any(prefix.covers(step) for prefix in prefixes)
+        below = [step] if whole else [prefix for prefix in prefixes if step.covers(prefix)]
         gone = [one for one in left if one.seq < void.seq and any(prefix.covers(one.key) for prefix in below)]
-        if gone:
-            left = [one for one in left if one not in gone]
-            found.append(GivenUp(len(gone), sum(one.usd or 0.0 for one in gone), str(void.data.get("why", ""))))
+        begun = [one for one in own if whole and one.seq < void.seq]
+        left = [one for one in left if one not in gone]
+        own = [one for one in own if one not in begun]
+        if not gone and not begun:
+            continue
+        attempts = max((one.attempt for one in begun), default=1) if whole else 0
+        ended = bool(begun) and begun[-1].outcome in ("ok", "failed", "timeout")
+        usd = sum(one.usd or 0.0 for one in gone)
+        found.append(GivenUp(len(gone), usd, str(void.data.get("why", "")), attempts, ended))
     return found
 
 
