@@ -10,7 +10,7 @@ from tests.sandbox.rig import IMAGE, Lab, aio
 from onward.errors import UsageError
 from onward.sandbox import Engine, SandboxFailed, Spec
 from onward.sandbox.container import Container
-from onward.sandbox.images import content, ready
+from onward.sandbox.images import asked, content, ready
 
 
 @aio
@@ -46,6 +46,34 @@ async def test_a_dockerfile_is_built_once_per_content(lab: Lab, tmp_path: Path) 
         await lab.sandbox(dockerfile=folder).start()
     with pytest.raises(SandboxFailed, match=r"not here and cannot be pulled|no image"):
         await ready(lab.engine, Spec(kind="container", image="localhost/onward-none:1"))
+
+
+@aio
+async def test_an_image_is_built_anew_where_its_base_has_changed(lab: Lab, tmp_path: Path) -> None:
+    if lab.engine is None:
+        pytest.skip(f"sandbox {lab.kind}: it has no images")
+    base, folder = "onward-test:base", tmp_path / "environment"
+    folder.mkdir()
+    (folder / "Dockerfile").write_text(f"ARG BASE={base}\nFROM $BASE\nRUN cat /base > /seen\n")
+
+    async def said() -> str:
+        async with lab.sandbox(dockerfile=folder, workdir="") as box:
+            return (await box.run("cat /seen")).out
+
+    for made in ("one", "two", "one", "three"):
+        await based(lab.engine, base, made, tmp_path / made)
+        assert await said() == f"{made}\n"
+    without = "untag" if lab.kind == "podman" else "rmi"
+    await asked([*lab.engine.command, without, base], wrong="the base stays")
+    assert await said() == "three\n"  # nobody can say what it would be now: the last one stands
+
+
+async def based(engine: Engine, name: str, made: str, folder: Path) -> None:
+    """Make the image of this name one that says what it was made as."""
+    folder.mkdir(exist_ok=True)
+    (folder / "Dockerfile").write_text(f"FROM {IMAGE}\nRUN echo {made} > /base\n")
+    found = await ready(engine, Spec(kind="container", dockerfile=folder))
+    await asked([*engine.command, "tag", found.name, name], wrong="the base is not made")
 
 
 @pytest.mark.parametrize("disk", [None, 1 << 20])

@@ -10,7 +10,7 @@ import resource
 import shutil
 import stat
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
@@ -18,6 +18,7 @@ from functools import cache
 from pathlib import Path
 
 from onward.errors import UsageError
+from onward.sandbox.bases import bases
 from onward.sandbox.contract import SandboxFailed, Spec
 
 __all__ = ["Engine", "Image", "asked", "content", "digest_of", "docker_at", "engines", "ready"]
@@ -130,19 +131,45 @@ class Image:
 async def ready(engine: Engine, spec: Spec) -> Image:
     """The image that is asked for, pulled or built where it is not there."""
     if spec.dockerfile is not None:
-        name = f"onward-task:{await asyncio.to_thread(content, spec.dockerfile)}"
-    elif spec.image:
-        name = spec.image
-    else:
+        return await _built(engine, await asyncio.to_thread(spec.dockerfile.resolve))
+    name = spec.image
+    if not name:
         raise UsageError("a container needs an image, or a folder with a Dockerfile")
     async with _building.setdefault(f"{engine.command} {name}", asyncio.Lock()):
         with suppress(SandboxFailed):
             return await _inspected(engine, name)
-        if spec.dockerfile is not None:
-            await _build(engine, name, await asyncio.to_thread(spec.dockerfile.resolve))
-        else:
-            await asked([*engine.command, "pull", name], wrong=f"the image {name} is not here and cannot be pulled")
+        await asked([*engine.command, "pull", name], wrong=f"the image {name} is not here and cannot be pulled")
         return await _inspected(engine, name)
+
+
+async def _built(engine: Engine, folder: Path) -> Image:
+    """The image of this folder's Dockerfile as its bases are now; where these are not here, the one built last."""
+    made = await asyncio.to_thread(content, folder)
+    async with _building.setdefault(f"{engine.command} {made}", asyncio.Lock()):
+        found = await _bases(engine, folder)
+        with suppress(SandboxFailed):
+            return await _inspected(engine, _name(made, found))
+        last = _name(made, {})
+        await _build(engine, last, folder)
+        name = _name(made, await _bases(engine, folder))  # the build may have brought them
+        if name != last:
+            await asked([*engine.command, "tag", last, name], wrong="the image that was built cannot be named")
+        return await _inspected(engine, name)
+
+
+def _name(made: str, found: Mapping[str, str]) -> str:
+    """The name of what is built of this content on these bases."""
+    known = json.dumps([made, found], sort_keys=True)
+    return f"onward-task:{hashlib.sha256(known.encode()).hexdigest()[:32] if found else made}"
+
+
+async def _bases(engine: Engine, folder: Path) -> dict[str, str]:
+    """The digests of the images that its Dockerfile is built on, as far as they are here."""
+    found = {}
+    for name in bases((folder / "Dockerfile").read_text(errors="replace")):
+        with suppress(SandboxFailed):
+            found[name] = (await _inspected(engine, name)).digest
+    return found
 
 
 def digest_of(name: str) -> str:
