@@ -257,6 +257,26 @@ def test_a_trial_of_our_own_is_read_back_with_equal_requests_and_answers(tmp_pat
     assert (found.agent, found.task, found.prompts) == ("claude-agent-acp", "t", ("Work.",))
 
 
+@pytest.mark.parametrize("beside", [True, False], ids=["background", "foreground"])
+def test_a_trial_that_cannot_be_reproduced_says_so_and_its_continuation_too(tmp_path: Path, *, beside: bool) -> None:
+    whole, said = Episode(3), {"command": f"echo {KEY}", "run_in_background": beside}
+    offered = {"type": "object", "properties": {"command": {}, "run_in_background": {"type": "boolean"}}}
+    whole.body["tools"] = [{**whole.body["tools"][0], "input_schema": offered}]
+    run = own(tmp_path, "claude-code", "anthropic/m")
+    call = {"id": "toolu_0", "name": "Bash", "arguments": said}
+    worked(run, [whole.body], says=lambda request: Answer("", "tool", [call]))
+    made = exported(run, ANTHROPIC_API_KEY=KEY)
+    assert document(made, "result.json")["reproducible"] is not beside
+    assert made.blotted == {"ANTHROPIC_API_KEY": 1} and not any(KEY.encode() in one for one in made.files.values())
+
+    result = {**document(made, "result.json"), "error_category": "timeout"}
+    place = folder(tmp_path / "in", made.files[LLM], result=json.dumps(result).encode())
+    parent = adopt(read(place), tmp_path / "runs")
+    further = asyncio.run(_derived(parent.folder, tmp_path / "runs"))
+    worked(further, [Episode(1).body])
+    assert document(exported(further), "result.json")["reproducible"] is not beside
+
+
 def test_a_trial_over_chat_completions_is_read_back_as_they_would_have_it(tmp_path: Path) -> None:
     run = own(tmp_path, "openhands", "openai/m")
     bodies = [{"model": "m", "messages": one["request"]["body"]["messages"], "max_tokens": 9} for one in openhands()]

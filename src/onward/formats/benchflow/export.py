@@ -283,6 +283,8 @@ class _Trial:
             "started_at": self._at(self.trial.started), "finished_at": self._at(self.trial.ended),
             "timing": self._timing(), "partial_trajectory": outcome != "ok",
         }  # fmt: skip
+        if "reproducible" in report:
+            made["reproducible"] = report["reproducible"] and self._imported_result.get("reproducible") is not False
         came = self._continued_from(lines)
         if came is not None:
             made["continued_from"] = came
