@@ -199,7 +199,8 @@ def _case_of(run: Run, made: Wanted, settings: Settings, *, extends: bool) -> _C
 
 
 async def _standing(case: _Case) -> Forecast:
-    run, ask, flags = case.run, gateway_of(case.assembled, case.settings), case.settings.flags
+    run, flags = case.run, case.settings.flags
+    ask = gateway_of(case.assembled, launch.priced(run, case.assembled, case.settings)[0])
     plan = _narrowed(case)
     rerun = flags.if_exists == "rerun"
     try:

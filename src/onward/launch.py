@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Callable, Coroutine, Mapping
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
@@ -31,8 +32,8 @@ from onward.runs import Run, find, open_run, stored_runs
 from onward.tasks import Selection, open_source
 
 __all__ = [
-    "drift_of", "go", "identified", "latest_unfinished", "read_wanted", "redo", "replay", "rerun_failed", "resume",
-    "retry_errors", "run", "run_async", "stop", "stored", "wait",
+    "drift_of", "go", "identified", "latest_unfinished", "priced", "read_wanted", "redo", "replay", "rerun_failed",
+    "resume", "retry_errors", "run", "run_async", "stop", "stored", "wait",
 ]  # fmt: skip
 
 T = TypeVar("T")
@@ -209,7 +210,7 @@ def stored(run: Run, spec: Spec | None = None) -> Assembled:
     """
     config = run.config
     folder = Path(config.get("folder", "."))
-    written = spec or Spec.model_validate(config["spec"])
+    written = spec or Spec.model_validate({**config["spec"], "prices": run.prices})
     found = assemble(written if is_adopted(run) else identified(written), folder, config)
     for command in (solver.elsewhere for solver in found.solvers if solver.elsewhere):
         raise UsageError(f"{run.name} is a wrapped program, which goes on by its own command. In {folder}: {command}")
@@ -243,8 +244,30 @@ async def _go(
     folder: Path, assembled: Assembled, settings: Settings, watch: Watch, verb: str,
     models: Mapping[str, Any] | None, only: Callable[[str], bool] | None, prelude: Any,
 ) -> Ending:  # fmt: skip
+    run = open_run(folder)
+    run.close()
+    settings, told = priced(run, assembled, settings)
     ask = gateway_of(assembled, settings, models)
-    return await drive(Invocation(folder, assembled, settings, watch, ask, only, prelude, verb))
+    first = _telling(told, prelude) if told else prelude
+    return await drive(Invocation(folder, assembled, settings, watch, ask, only, first, verb))
+
+
+def priced(run: Run, assembled: Assembled, settings: Settings) -> tuple[Settings, dict[str, str]]:
+    """The settings with all prices that the run knows, the newest word on each; and those that it does not know yet."""
+    known, stated = run.prices, {**assembled.spec.prices, **settings.prices}
+    told = {model: price for model, price in stated.items() if known.get(model) != price}
+    return replace(settings, prices={**known, **stated}), told
+
+
+def _telling(prices: Mapping[str, str], then: Any) -> Any:
+    """Under the lease: keep what was stated, so that the next resume knows it too."""
+
+    async def prelude(run: Run, recorder: Recorder) -> None:
+        await recorder.plan({"prices": dict(prices)}, {})
+        if then is not None:
+            await then(run, recorder)
+
+    return prelude
 
 
 # ---------------------------------------------------------------- again, on purpose

@@ -64,6 +64,14 @@ class Run:
         found: Mapping[str, Any] = self.facts["config"]
         return found
 
+    @property
+    def prices(self) -> dict[str, str]:
+        """What calls cost, as the run has been told: by its experiment, then by whoever drove it since."""
+        later = (data["prices"] for data in self.extensions if "prices" in data)
+        return {
+            model: price for told in (self.config["spec"].get("prices") or {}, *later) for model, price in told.items()
+        }
+
     def heads(self) -> Iterator[Result]:
         """Newest results of all stage steps, in key order (those a void covers included: see `fold`)."""
         for newest in heapq.merge(self.journal.newest(4), self.journal.newest(5), key=lambda head: head.key):

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from tests.cli.console import Shell, ended, until
 
+from onward.runs import open_run
 from onward.testing import Fault, ProviderServer
 
 NO_MODEL = "No model chosen. Try: onward demo · --model local/smollm2 · --model openai/NAME (needs OPENAI_API_KEY)"
@@ -222,6 +223,30 @@ def test_a_budget_that_is_reached_is_3_and_a_larger_one_finishes(shell: Shell) -
     poor = shell("run", "nightly.yaml", "--budget-usd", "0.15")
     assert poor.code == 3 and "budget" in poor.out
     assert shell("resume", "--budget-usd", "50").code == 0
+
+
+def test_a_price_that_is_told_later_is_known_to_every_later_invocation(shell: Shell) -> None:
+    file = shell.experiment(solver={"model": "openai/unheard-of", "prompt": "{input}", "max_tokens": 16})
+    unpriced = shell("run", file, "--max-new", "2")
+    assert "not in it: 2 calls at a price that nobody knows" in unpriced.out
+    assert shell("resume", "--max-new", "1", "--price", "openai/unheard-of=1000/1000").code == 3
+    one = json.loads(shell("show", "latest", "--json").out)["usd"]
+    assert one > 0
+    planned = json.loads(shell("resume", "--plan", "--json").out)
+    assert (planned["calls"], planned["basis"]) == (3, "averages")
+    done = shell("resume", "--max-new", "1", "--budget-usd", "100")  # which is refused where no price is known
+    assert done.code == 3 and "a price that nobody knows" not in done.out, done
+    more = shell("run", file, "--max-new", "1")  # whose file says nothing of it
+    assert more.code == 3 and "a price that nobody knows" not in more.out, more
+    found = json.loads(shell("show", "latest", "--json").out)["usd"]
+    assert found == pytest.approx(3 * one, rel=0.2)
+    assert shell("resume", "--price", "openai/unheard-of=0/0").code == 0  # the newest word counts
+    assert json.loads(shell("show", "latest", "--json").out)["usd"] == found, "what was recorded stays as it is"
+    run = open_run(shell.run)
+    assert [dict(one) for one in run.extensions] == [
+        {"prices": {"openai/unheard-of": "1000/1000"}}, {"prices": {"openai/unheard-of": "0/0"}}
+    ]  # fmt: skip
+    run.close()
 
 
 def test_an_unanswerable_key_ends_3_at_once(tmp_path: Path) -> None:
