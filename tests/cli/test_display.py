@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -15,6 +16,7 @@ from onward.cli.streaming import Stream
 from onward.cli.supervise import counted
 from onward.cli.voice import Voice, heard
 from onward.cli.words import moment, percent, span
+from onward.episode import Told
 from onward.errors import UsageError
 from onward.journal import Sums
 from onward.keys import Key
@@ -68,8 +70,8 @@ def test_the_live_line_has_everything_that_moves() -> None:
         score_sum=0.5, scored=1, asking=lambda: 10, note="waiting for openai until 03:12",
     )  # fmt: skip
     assert status(progress, 2.0) == (
-        "[62/165] · 2.0/s · ETA 0:52 · 10 in flight · 2 errors · numeric 50.0 % · $0.42 spent · $0.10 reused · "
-        "waiting for openai until 03:12"
+        "[62/165] · 2.0/s · ETA 0:52 · 10 in flight · 2 errors · numeric 50.0 % of 1 new · $0.42 spent · "
+        "$0.10 reused · waiting for openai until 03:12"
     )
 
 
@@ -102,6 +104,52 @@ def test_a_stream_keeps_conversations_apart() -> None:
     stream.ended(Event("step.completed", one, "ok", 0.01, 5))
     said = out.getvalue()
     assert said.index(f"── {one}\nHello\n") < said.index(f"── {two}\nGoodbye\n") and said.count("5 tokens") == 2
+
+
+def told(task: str, said: str, before: Sequence[str] = (), call: str = "") -> Told:
+    """An exchange that answers a conversation with these words."""
+    messages = [{"role": "user", "content": f"Do {task}."}]
+    for words in before:
+        messages += [{"role": "assistant", "content": words}, {"role": "user", "content": "And?"}]
+    answer = {"choices": [{"message": {"role": "assistant", "content": said}, "finish_reason": "stop"}]}
+    key = Key(f"coder/{task}/1/generate/0/llm:{said}#1")
+    return Told(key, "chat", {"messages": messages}, {"status": 200, "body": json.dumps(answer)}, call)
+
+
+def test_an_exchange_is_a_line_that_never_breaks_another() -> None:
+    out = io.StringIO()
+    stream, model = Stream(Console(file=out, width=120)), Key("s/a/1/generate/0/llm:1#1")
+    stream.text(model, "Half a")
+    stream.exchange(told("fix", "Reading."))
+    stream.asked(Event("step.failed", Key("coder/parse/1/generate/0/llm:x#1"), "error", detail={"reason": "busy"}))
+    assert out.getvalue().endswith("Half a")
+    stream.pause()
+    stream.text(model, " line")
+    stream.ended(Event("step.completed", model, "ok", 0.01, 5))
+    assert out.getvalue().splitlines()[1:] == [
+        "Half a", " line", "   ok · 5 tokens · $0.01",
+        "coder/fix/1 · lane 1, turn 1 · live · Reading.", "coder/parse/1 · error · busy",
+    ]  # fmt: skip
+
+
+def test_lanes_are_told_apart_while_they_grow() -> None:
+    out = io.StringIO()
+    stream = Stream(Console(file=out, width=60))
+    for one in (
+        told("fix", "One."), told("parse", "Uno."), told("fix", "Two.", ["One."], "exact"), told("fix", "Aside."),
+        told("fix", "Three. " + "long " * 50, ["One.", "Two."]), told("fix", "Else.", ["One."]),
+    ):  # fmt: skip
+        stream.exchange(one)
+    said = out.getvalue().splitlines()
+    assert [" · ".join(line.split(" · ")[:3]) for line in said] == [
+        "coder/fix/1 · lane 1, turn 1 · live", "coder/parse/1 · lane 1, turn 1 · live",
+        "coder/fix/1 · lane 1, turn 2 · served exact", "coder/fix/1 · lane 2, turn 1 · live",
+        "coder/fix/1 · lane 1, turn 3 · live", "coder/fix/1 · lane 3, turn 1 · live",
+    ]  # fmt: skip
+    assert said[4].endswith("…") and max(map(len, said)) < 90
+    stream.settled(Key("coder/fix/1"))
+    stream.exchange(told("fix", "Again."))
+    assert out.getvalue().splitlines()[-1].startswith("coder/fix/1 · lane 1, turn 1")
 
 
 def test_times_and_scores_in_words() -> None:

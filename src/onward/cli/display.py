@@ -20,6 +20,7 @@ from onward.cli.streaming import Stream
 from onward.cli.voice import Voice
 from onward.cli.words import count, joined, moment, money, percent, span
 from onward.clock import SystemClock, iso
+from onward.episode import Told
 from onward.keys import Key
 from onward.progress import Event, Progress
 from onward.runs import open_run
@@ -86,12 +87,17 @@ def status(progress: Progress, rate: float) -> str:
         f"{progress.failed} failed" if progress.failed else "",
         count(progress.errors, "error") if progress.errors else "",
         count(progress.retries, "retry", "retries") if progress.retries else "",
-        f"{progress.primary} {percent(mean)}" if mean is not None else "",
+        f"{progress.primary} {percent(mean)}{_of_new(progress)}" if mean is not None else "",
         f"{money(progress.spent_before + progress.usd)} spent"
         + (f", {count(progress.unpriced, 'call')} of unknown price" if progress.unpriced else ""),
         f"{money(progress.reused_usd)} reused" if progress.reused_usd else "",
         progress.note,
     ))  # fmt: skip
+
+
+def _of_new(progress: Progress) -> str:
+    """What a mean is of, where earlier invocations have scored too: the result at the end is of all."""
+    return f" of {progress.scored:,} new" if progress.before else ""
 
 
 def _at_work(progress: Progress) -> str:
@@ -121,6 +127,8 @@ class Board:
 
     def say(self, line: str) -> None:
         """One line."""
+        if self._stream is not None:
+            self._stream.pause()
         if not self._voice.quiet:
             self._console.print(escape(line), highlight=False)
         if line.startswith("stopping") and self._progress is not None:
@@ -143,7 +151,7 @@ class Board:
     def event(self, event: Event) -> None:
         """Trouble is told as it comes where it was asked for; a streamed call is closed."""
         if self._stream is not None and event.type != "step.reused":
-            self._stream.ended(event)
+            (self._stream.asked if self._by_agent(event.key) else self._stream.ended)(event)
         if self._voice.verbose and event.type in ("step.retried", "step.failed") and event.detail:
             wait = event.detail.get("wait")
             again = f" · again in {wait:g} s" if wait else ""
@@ -155,6 +163,11 @@ class Board:
         if self._stream is not None:
             self._stream.text(key, text)
 
+    def exchange(self, told: Told) -> None:
+        """An agent has an answer."""
+        if self._stream is not None:
+            self._stream.exchange(told)
+
     def trial(self, key: Key, outcome: str, scores: Mapping[str, Any], output: Any) -> None:
         """One line for each trial, where it was asked for."""
         if self._voice.verbose or self._stream is not None:
@@ -163,6 +176,8 @@ class Board:
             shown = said if len(said) <= 60 else f"…{said[-59:]}"
             where = f"[{self._progress.done}/{self._progress.total}] " if self._progress else ""
             self._line(f"{where}{key} {outcome}{' · ' + values if values else ''} · {shown}", _COLOURS.get(outcome, ""))
+        if self._stream is not None:
+            self._stream.settled(key)
         self._plain()
 
     def end(self, facts: Mapping[str, Any]) -> None:
@@ -203,7 +218,16 @@ class Board:
         return _beside(bar, Text(status(progress, rate)))
 
     def _line(self, text: str, style: str) -> None:
-        self._console.print(Text(text, style=style), highlight=False)
+        line = Text(text, style=style)
+        if self._stream is not None:
+            self._stream.line(line)
+        else:
+            self._console.print(line, highlight=False)
+
+    def _by_agent(self, key: Key) -> bool:
+        """Whether this is an exchange of an agent that is at work."""
+        parts = key.split("/", 5)
+        return len(parts) > 5 and self._progress is not None and "/".join(parts[:3]) in self._progress.working
 
     def _plain(self) -> None:
         """Without a terminal: a line at every tenth of the way, or after ten seconds."""
