@@ -175,6 +175,9 @@ class Diary:
     def text(self, key: Any, text: str) -> None:
         self.told.append(text)
 
+    def exchange(self, told: Any) -> None:
+        self.told.append(told)
+
     def trial(self, key: Any, outcome: str, scores: Any, output: Any) -> None:
         self.told.append(outcome)
 

@@ -16,7 +16,7 @@ from typing import Any, Protocol, Self
 
 from onward.ask import Answer, Ask, Call, Message, Reply, Usage
 from onward.entry import Outcome
-from onward.episode import Episode
+from onward.episode import Episode, Told
 from onward.errors import BudgetReached, CallRejected, Refused, StepTimeout, Stopping
 from onward.fingerprint import Fingerprint, digest_of
 from onward.history import History
@@ -55,6 +55,8 @@ class World:
     seed: int = 0
     on_text: Callable[[Key, str], None] | None = None
     """Told of each piece of text as it arrives, by the key of the call; None: calls are not streamed."""
+    on_exchange: Callable[[Told], None] | None = None
+    """Told of each exchange of an agent's, when it has its answer."""
     performer: Performer | None = None
     """Who performs the episodes of agents."""
 

@@ -241,7 +241,7 @@ class _Shared:
         """The bounds of an agent's trial."""
         self.world = World(
             recorder, invocation.ask, lambda digest: run.journal.blob(bytes.fromhex(digest)), assembled.spec.seed,
-            watch.text if flags.stream else None,
+            *((watch.text, watch.exchange) if flags.stream else ()),
         )  # fmt: skip
         self.solvers = {solver.name: solver for solver in assembled.solvers}
         before = sum(1 for standing in standings.values() if standing == "settled")

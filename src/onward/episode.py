@@ -8,9 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
-from typing import Any
+from typing import Any, NamedTuple
 
-__all__ = ["AGENT_SECONDS", "Environment", "Episode", "File", "Folder", "Verifier"]
+from onward.keys import Key
+
+__all__ = ["AGENT_SECONDS", "Environment", "Episode", "File", "Folder", "Told", "Verifier"]
 
 AGENT_SECONDS = 1800.0
 """Active seconds that an agent may take where neither the experiment nor the task says: half an hour."""
@@ -148,3 +150,14 @@ class Episode:
     files: tuple[File, ...] = ()
     folder: Folder | None = None
     """None for a task that is a row of data: its attachments are the workspace, and its scorers judge what is said."""
+
+
+class Told(NamedTuple):
+    """An exchange of an agent's, once it has it: what it asked, and what is recorded of the answer."""
+
+    key: Key
+    protocol: str
+    request: Mapping[str, Any]
+    value: Mapping[str, Any]
+    level: str = ""
+    """How the recorded exchange was matched that answered it; empty where the model was asked."""

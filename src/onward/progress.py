@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
+from onward.episode import Told
 from onward.keys import Key
 from onward.meter import Meter
 from onward.once import Event
@@ -102,6 +103,10 @@ class Watch(Protocol):
         """A piece of a streamed answer."""
         ...
 
+    def exchange(self, told: Told) -> None:
+        """An agent has its answer, where answers are streamed."""
+        ...
+
     def trial(self, key: Key, outcome: str, scores: Mapping[str, Any], output: Any) -> None:
         """A trial was settled or left owed (`error`)."""
         ...
@@ -128,6 +133,9 @@ class Quiet:
         """Nothing."""
 
     def text(self, key: Key, text: str) -> None:
+        """Nothing."""
+
+    def exchange(self, told: Told) -> None:
         """Nothing."""
 
     def trial(self, key: Key, outcome: str, scores: Mapping[str, Any], output: Any) -> None:

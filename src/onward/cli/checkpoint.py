@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from onward.clock import SystemClock
+from onward.episode import Told
 from onward.errors import OnwardError, UsageError
 from onward.keys import Key
 from onward.progress import Event, Progress, Watch
@@ -67,6 +68,10 @@ class Checkpoint:
     def text(self, key: Key, text: str) -> None:
         """Pass it on."""
         self._inner.text(key, text)
+
+    def exchange(self, told: Told) -> None:
+        """Pass it on."""
+        self._inner.exchange(told)
 
     def trial(self, key: Key, outcome: str, scores: Mapping[str, Any], output: Any) -> None:
         """Something is new."""

@@ -16,6 +16,7 @@ from typing import Any, TextIO
 from onward.cli.outcome import Outcome
 from onward.cli.voice import Voice
 from onward.clock import SystemClock, iso
+from onward.episode import Told
 from onward.keys import Key
 from onward.progress import Event, Progress
 
@@ -72,6 +73,9 @@ class Lines:
     def text(self, key: Key, text: str) -> None:
         """A piece of an answer."""
         self._write("debug", "text", text, key=str(key))
+
+    def exchange(self, told: Told) -> None:
+        """Nothing: it was a step, completed or reused."""
 
     def trial(self, key: Key, outcome: str, scores: Mapping[str, Any], output: Any) -> None:
         """`trial.settled`, or owed."""

@@ -16,6 +16,7 @@ from typing import Any, Literal
 
 from onward.clock import Clock
 from onward.context import Context
+from onward.episode import Told
 from onward.errors import (
     BudgetReached,
     CallError,
@@ -37,7 +38,7 @@ from onward.gateway.prices import Prices
 from onward.gateway.providers import Provider
 from onward.gateway.recording import Sending, bound_of
 from onward.gateway.refusals import refusal
-from onward.gateway.serving import PREFIX, answer_of, before, exchange_of, starts_beside
+from onward.gateway.serving import PREFIX, Beside, answer_of, before, exchange_of
 from onward.gateway.upstream import Upstream
 from onward.keys import Key
 from onward.once import Step
@@ -96,8 +97,7 @@ class Guest:
         self._levels: Counter[str] = Counter()
         self._divergences: list[str] = []
         self._paid = 0
-        self._beside = False
-        """Whether something was started that goes on beside the conversation: no record can bring back its timing."""
+        self._beside = Beside(self.terms.rules.background)
         self.over = asyncio.Event()
         """Set when nothing more may be done in this step (`context.ended` says why)."""
         self.on_live: Callable[[], None] | None = None
@@ -187,17 +187,18 @@ class Guest:
         if found.level != "exact":
             self._divergences.append(found.reason)
         flight.end(head, [body], answered=True)
-        self._heed(asked, value)
+        self._heed(flight, value, str(found.level))
         meter = self.context.meter
         if meter is not None and not (meter.own and self.context.history.is_elsewhere(key)):
             self._spend(value.get("usage") or {})
         return flight
 
-    def _heed(self, asked: Asked, value: Mapping[str, Any]) -> None:
+    def _heed(self, flight: Flight, value: Mapping[str, Any], level: str = "") -> None:
         """Only an agent whose tools take such an argument can be told to use it."""
-        offered = [name for name in self.terms.rules.background if name.encode() in asked.raw]
-        if offered and not self._beside:
-            self._beside = starts_beside(asked.protocol, value, offered)
+        asked, told = flight.asked, self.context.world.on_exchange
+        if told is not None:
+            told(Told(flight.key, asked.protocol, asked.body, value, level))
+        self._beside.heed(asked.protocol, asked.request.kind, asked.body, value)
 
     async def _missed(self, request: Request, found: Match) -> None:
         """No recorded exchange may answer this. Returns where it goes to the model; else raises what it comes to."""
@@ -329,7 +330,7 @@ class Guest:
             length = str(sum(map(len, sending.held)))
             head = Head(head.status, {**head.headers, "content-length": length})
         flight.end(head, sending.held, answered=True)
-        self._heed(asked, value)
+        self._heed(flight, value)
         self._spend(value.get("usage") or {})
 
     def _refused(self, flight: Flight, sending: Sending, error: OnwardError) -> None:
@@ -384,7 +385,7 @@ class Guest:
             "paid": self._paid, "served": dict(self._levels), "divergences": len(self._divergences),
             "first_divergence": self._divergences[0] if self._divergences else None, "policy": self.terms.miss,
             "rules": self.terms.rules.name, "left": len(left),
-            "reproducible": not self._beside,
+            "reproducible": not self._beside.started,
         }  # fmt: skip
 
 

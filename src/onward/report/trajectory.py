@@ -12,7 +12,7 @@ from onward.report.tables import width_of
 from onward.views.trajectory import Episode, GivenUp, Lane, is_added
 from onward.views.trajectory_turns import ToolCall, Turn
 
-__all__ = ["Paint", "trajectory_page"]
+__all__ = ["Paint", "exchange_line", "trajectory_page"]
 
 Paint = Callable[[str, str], str]
 """(style, text) as a terminal shows it. Styles: `head`, `live`, `served`, `recorded`, `odd`, `bad`, `tool`, `quiet`."""
@@ -31,6 +31,16 @@ def trajectory_page(
 ) -> str:
     """Episodes, one after the other. Texts are cut to a line each, unless `full`."""
     return "\n\n".join("\n".join(_Page(full, width, paint).episode(one)) for one in found)
+
+
+def exchange_line(name: str, place: tuple[int, int], turn: Turn, width: int = 100) -> str:
+    """An exchange of an episode that is under way, on one line: its lane and turn, how the agent came by it, the tools
+    that the model called, and what it said first."""
+    head = f"{name} · lane {place[0]}, turn {place[1]} · {_mark(turn, origin=False)[1]}"
+    called = f"→ {', '.join(call.tool for call in turn.calls)}" if turn.calls else ""
+    said = f"no answer: {turn.refused}" if turn.refused else turn.text
+    told = " · ".join(one for one in (_tokens(turn), _usd(turn), called, said) if one)
+    return f"{head} · {_cut(told, max(width - width_of(head) - 3, 40))}" if told else head
 
 
 def _clean(text: str) -> str:
@@ -108,7 +118,7 @@ class _Page:
         style, mark = _mark(turn, origin=self.origin and turn.origin is not None)
         took = _span(turn.seconds) if turn.seconds is not None else ""
         head = f"{turn.number:>4}  {turn.at[11:19]:<8}  {took:>6}  "
-        spent = "  ".join(one for one in (_tokens(turn), money(turn.usd) if turn.usd is not None else "") if one)
+        spent = "  ".join(one for one in (_tokens(turn), _usd(turn)) if one)
         told = _cut(mark, self.width - len(head))
         fits = len(head) + width_of(told) + 2 + len(spent) <= self.width
         tail = f"  {self.paint('quiet', spent)}" if fits and spent else ""
@@ -285,6 +295,10 @@ def _tokens(turn: Turn) -> str:
     cached = f" ({used.cached:,} cached)" if used.cached else ""
     about = "about " if used.estimated else ""
     return f"{about}{used.input:,} in{cached}, {used.output:,} out"
+
+
+def _usd(turn: Turn) -> str:
+    return money(turn.usd) if turn.usd is not None else ""
 
 
 def _new(turn: Turn) -> Iterator[str]:

@@ -15,7 +15,7 @@ from typing import Any
 from onward.fingerprint import digest_of
 from onward.protocols.pieces import Piece
 
-__all__ = ["Path", "Spoken", "paths", "reply_of"]
+__all__ = ["Lanes", "Path", "Spoken", "paths", "reply_of"]
 
 
 def reply_of(said: Iterable[Piece]) -> str:
@@ -81,11 +81,44 @@ class _Known:
         """By the assistant turns up to and with its answer."""
         self.said: dict[str, list[int]] = defaultdict(list)
         for place, one in enumerate(exchanges):
-            if one.id:
-                self.ids[one.id].append(place)
-            if one.reply:
-                self.after[*one.replies, one.reply].append(place)
-                self.said[one.reply].append(place)
+            self.take(place, one)
+
+    def take(self, place: int, one: Spoken) -> None:
+        """One more."""
+        if one.id:
+            self.ids[one.id].append(place)
+        if one.reply:
+            self.after[*one.replies, one.reply].append(place)
+            self.said[one.reply].append(place)
+
+
+class Lanes:
+    """Lanes while they grow: an exchange is placed when it comes, after what has come before it."""
+
+    def __init__(self) -> None:
+        self._exchanges: list[Spoken] = []
+        self._known = _Known(())
+        self._at: list[tuple[int, int]] = []
+        self._continued: set[int] = set()
+        self._lanes = 0
+
+    def place(self, one: Spoken) -> tuple[int, int]:
+        """Its lane and its turn there, each from 1."""
+        place = len(self._exchanges)
+        self._exchanges.append(one)
+        before = _plainly(one, self._exchanges, self._known)
+        if before is None:
+            before = next(_loosely(place, self._exchanges, self._known), None)
+        self._known.take(place, one)
+        if before is None or before in self._continued:
+            self._lanes += 1
+            self._at.append((self._lanes, 1))
+            return self._at[-1]
+        self._continued.add(before)
+        self._exchanges[before].messages = ()  # the next one of its lane holds them too
+        lane, turn = self._at[before]
+        self._at.append((lane, turn + 1))
+        return self._at[-1]
 
 
 def _before(exchanges: Sequence[Spoken]) -> list[int | None]:

@@ -12,12 +12,13 @@ from datetime import datetime
 from typing import Any, Literal
 
 from onward.entry import Entry
+from onward.episode import Told
 from onward.protocols.pieces import Piece, flat, pieces
 from onward.protocols.recorded import response_of
 from onward.protocols.turns import FORMS
 from onward.views.trajectory_lanes import Spoken, reply_of
 
-__all__ = ["Calls", "Heard", "Mark", "Tokens", "ToolCall", "Try", "Turn", "answered", "heard"]
+__all__ = ["Calls", "Heard", "Mark", "Tokens", "ToolCall", "Try", "Turn", "answered", "heard", "passed"]
 
 Json = Mapping[str, Any]
 Mark = Literal["live", "recorded", "served", "in doubt", "failed", "error", "timeout"]
@@ -152,6 +153,16 @@ def heard(found: Calls, began: int) -> Heard:
     _answer(found.value, turn, spoken)
     spoken.left = turn.mark == "recorded"
     return Heard(turn, spoken, results)
+
+
+def passed(told: Told) -> Heard:
+    """An exchange as it passes, read."""
+    sent = Entry("intent", told.key, "", {"protocol": told.protocol, "request": told.request})
+    came = Entry("result", told.key, "", {"value": told.value}, "ok")
+    found = heard(Calls(told.key.names[-1], [sent], [came]), 0)
+    if told.level:
+        found.turn.mark, found.turn.level = "served", told.level
+    return found
 
 
 def _stands(found: Calls, began: int) -> Turn:
