@@ -18,6 +18,8 @@ Application = Callable[..., Awaitable[None]]
 _BACKLOG = 1024
 _PATIENCE = 5
 """Seconds that open responses have to end once the door closes."""
+_AHEAD = 1024 * 1024
+"""Bytes of a request that are read before the application wants them: most are handed over whole."""
 
 
 class Listener:
@@ -71,8 +73,55 @@ class Listener:
         self._sockets = []
 
 
+class _Joined:
+    """A transport that sends the head of a response together with what follows it: one call, and one wake-up there."""
+
+    def __init__(self, transport: asyncio.Transport) -> None:
+        self._transport, self._head = transport, b""
+        self._call_soon = asyncio.get_running_loop().call_soon
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._transport, name)
+
+    def write(self, data: bytes) -> None:
+        """Send it; a head waits for the end of this turn at most."""
+        if data.startswith(b"HTTP/"):
+            self._head += data
+            self._call_soon(self._flush)
+        else:
+            head, self._head = self._head, b""
+            self._transport.write(head + data if head else data)
+
+    def close(self) -> None:
+        """Close, once all is sent."""
+        self._flush()
+        self._transport.close()
+
+    def _flush(self) -> None:
+        head, self._head = self._head, b""
+        if head:
+            self._transport.write(head)
+
+
 def _server(application: Application, ready: asyncio.Event) -> Any:
     import uvicorn
+    from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+    class Protocol(HttpToolsProtocol):
+        """Requests have a hundred kilobytes: the application is not woken for each part of one."""
+
+        def connection_made(self, transport: Any) -> None:
+            """Connected."""
+            super().connection_made(_Joined(transport))  # type: ignore[arg-type]
+
+        def on_body(self, body: bytes) -> None:
+            """A part of a request. Its end wakes the application."""
+            if self.cycle.response_complete:
+                return
+            self.cycle.body += body
+            if len(self.cycle.body) > _AHEAD:
+                self.flow.pause_reading()
+                self.cycle.message_event.set()
 
     class Server(uvicorn.Server):
         """Signals belong to the run."""
@@ -88,7 +137,7 @@ def _server(application: Application, ready: asyncio.Event) -> Any:
             ready.set()
 
     return Server(uvicorn.Config(
-        application, http="httptools", lifespan="off", ws="none", log_config=None, log_level="critical",
+        application, http=Protocol, lifespan="off", ws="none", log_config=None, log_level="critical",
         access_log=False, server_header=False, date_header=False, proxy_headers=False, backlog=_BACKLOG,
         timeout_keep_alive=75, timeout_graceful_shutdown=_PATIENCE,
     ))  # fmt: skip

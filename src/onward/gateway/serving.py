@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cache
+from itertools import islice
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from onward.context import Context
 from onward.entry import Entry, unpack
+from onward.fingerprint import canonical
 from onward.gateway.exchanges import Exchange, Recorded, Request, request_of
 from onward.gateway.flights import Head
 from onward.gateway.normalisers import Rules, allowing
@@ -17,11 +19,13 @@ from onward.protocols.recorded import assembled, response_of
 from onward.protocols.turns import FORMS
 from onward.protocols.wire import compact, load
 
-__all__ = ["PREFIX", "Before", "answer_of", "before", "exchange_of", "starts_beside", "target_of", "turn_of"]
+__all__ = ["PREFIX", "Before", "Beside", "answer_of", "before", "exchange_of", "target_of", "turn_of"]
 
 PREFIX = "llm:"
 """What the names of exchanges begin with."""
 _EVENTS = "text/event-stream"
+_TOOLS = 8
+"""Sets of tools of one trial that are remembered: an agent's, and its sub-agents'."""
 
 
 class Before(NamedTuple):
@@ -79,10 +83,28 @@ def turn_of(protocol: str, response: Mapping[str, Any]) -> Sequence[Mapping[str,
     return FORMS[protocol].turn(response)
 
 
-def starts_beside(protocol: str, value: Mapping[str, Any], background: Sequence[str]) -> bool:
-    """Whether an answer has a tool start something that goes on beside the conversation (see `Rules`)."""
-    calls = FORMS[protocol].said(turn_of(protocol, response_of(protocol, value))).calls
-    return any(isinstance(told, Mapping) and told.get(name) is True for _, told in calls for name in background)
+class Beside:
+    """Notices when an answer has a tool start something that goes on beside the conversation: no record can bring back
+    its timing. `names`: the arguments that say so (see `Rules`)."""
+
+    def __init__(self, names: Sequence[str]) -> None:
+        self.started = False
+        self._names = names
+        self._known: dict[bytes, Sequence[str]] = {}
+
+    def heed(self, protocol: str, kind: bytes, body: Mapping[str, Any], value: Mapping[str, Any]) -> None:
+        """Look at an exchange. `kind` tells its tools apart: only what takes such an argument can be told to use it."""
+        if self.started or not self._names:
+            return
+        form, offered = FORMS[protocol], self._known.get(kind)
+        if offered is None:  # a conversation's tools stay as they are, and are searched once
+            tools = canonical(form.tools(body))
+            offered = [name for name in self._names if name.encode() in tools]
+            self._known = {kind: offered, **dict(islice(self._known.items(), _TOOLS - 1))}
+        if offered:
+            calls = form.said(turn_of(protocol, response_of(protocol, value))).calls
+            told = [arguments for _, arguments in calls if isinstance(arguments, Mapping)]
+            self.started = any(one.get(name) is True for one in told for name in offered)
 
 
 def answer_of(protocol: str, value: Mapping[str, Any], stream: bool) -> tuple[Head, bytes]:
