@@ -89,13 +89,33 @@ def test_every_blob_is_named_by_its_content(value: Any) -> None:
     assert all(blob_digest(content) == name for name, content in blobs.items())
 
 
-@given(st.lists(values, min_size=1, max_size=4), values)
-def test_a_longer_conversation_adds_only_what_is_new(history: list[Any], said: Any) -> None:
-    _, before = pack_value({"messages": [LONG, *history]})
-    _, after = pack_value({"messages": [LONG, *history, said]})
-    _, alone = pack_value({"said": said, "long": LONG})
+turns = st.tuples(
+    st.sampled_from([{"role": "assistant"}, {"role": "model"}, {"type": "reasoning"}, {"type": "function_call"}]),
+    st.lists(values, max_size=2),
+).map(lambda turn: [{**turn[0], "content": LONG}, *turn[1], {"role": "user", "content": "?"}])
+
+
+@given(st.lists(values, max_size=20), st.lists(turns, max_size=2), turns)
+def test_a_longer_conversation_adds_only_what_is_new(asked: list[Any], talk: list[list[Any]], turn: list[Any]) -> None:
+    history = [{"role": "system", "content": LONG}, *asked, *(message for turn in talk for message in turn), "?"]
+    _, before = pack_value({"messages": history})
+    _, after = pack_value({"messages": [*history, *turn]})
+    _, alone = pack_value({"said": turn})
     assert before.keys() < after.keys()
-    assert len(after.keys() - before.keys()) <= len(alone)
+    assert len(after.keys() - before.keys()) <= 1 + len(alone)
+
+
+def test_messages_that_no_model_answers_between_are_shared_all_the_same() -> None:
+    said = [{"role": "user", "content": f"{at} {LONG}"} for at in range(100)]
+    _, before = pack_value({"messages": said[:99]})
+    _, after = pack_value({"messages": said})
+    assert len(after.keys() - before.keys()) == 2
+
+
+def test_a_role_that_is_no_role_cuts_nothing() -> None:
+    said = [{"role": ["assistant"]}, {"role": {"a": "model"}}, {"role": None, "type": 7}, "model", None, LONG]
+    text, blobs = pack_value({"input": said})
+    assert len(blobs) == 2 and unpack_value(text, blobs.__getitem__) == {"input": said}
 
 
 @given(st.lists(st.lists(values, min_size=1, max_size=6), min_size=1, max_size=6), st.sampled_from([0, 200, 2**20]))
@@ -111,11 +131,12 @@ def test_what_was_handed_over_before_is_not_again_and_comes_back_all_the_same(ta
         assert unpack(row, kept.__getitem__).data == entry.data
 
 
-def test_a_conversation_that_goes_on_hands_over_its_new_message_alone() -> None:
-    links, said = Links(), [{"role": "user", "content": f"{at} {LONG}"} for at in range(9)]
-    for upto in (8, 9):
+def test_a_conversation_that_goes_on_hands_over_its_new_messages_alone() -> None:
+    roles = ("user", "assistant")
+    links, said = Links(), [{"role": roles[at % 2], "content": f"{at} {LONG}"} for at in range(9)]
+    for upto in (7, 9):
         _, blobs = pack(Entry("intent", Key.of("a"), "now", {"request": {"messages": said[:upto]}}), links)
-    assert len(blobs) == 2
+    assert len(blobs) == 3
 
 
 ANSWER = f'He said "no":\n\t{LONG}'
@@ -165,7 +186,7 @@ def test_what_cannot_be_packed_leaves_nothing_taken_for_handed_over() -> None:
     with pytest.raises(Refused):
         pack(Entry("intent", Key.of("a"), "now", {"request": {"messages": [*said, {"content": object()}]}}), links)
     _, blobs = pack(Entry("intent", Key.of("a"), "now", {"request": {"messages": said}}), links)
-    assert len(blobs) == 3
+    assert len(blobs) == 2
 
 
 def test_a_row_that_is_not_json_is_damage() -> None:
@@ -175,7 +196,8 @@ def test_a_row_that_is_not_json_is_damage() -> None:
         "{",
         '{"value":{"$text":"zz"}}',
         '{"value":{"$text":7}}',
-        '{"value":{"$chain":"00","n":"x"}}',
+        '{"value":{"$chain":"00"}}',
+        '{"value":{"$chain":7}}',
         '{"value":{"$said":7}}',
         '{"value":{"$said":{"forms":[["a\\u007f",0]],"columns":[]}}}',
         '{"value":{"$said":{"forms":[["a"]],"columns":[],"after":[1,2]}}}',

@@ -16,7 +16,7 @@ of an answer as it was sent, in a body or in frames, what was said is taken out,
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from hashlib import sha256
 from itertools import accumulate, pairwise
 from types import MappingProxyType
@@ -30,7 +30,7 @@ from onward.keys import Key
 from onward.said import taken_out, told
 
 __all__ = [
-    "BlobRef", "Entry", "Kind", "Links", "Outcome", "Row", "blob_digest", "pack", "pack_value", "unpack",
+    "BlobRef", "Entry", "Kind", "Links", "Outcome", "Row", "blob_digest", "link_of", "pack", "pack_value", "unpack",
     "unpack_value",
 ]  # fmt: skip
 
@@ -43,6 +43,10 @@ _LONG_JSON = 512
 """The same for a list or object (tool definitions, say) by the length of its packed text."""
 _HISTORIES = frozenset({"messages", "input", "contents"})
 """Fields in which the wire protocols repeat the conversation so far (Chat and Messages, Responses, Gemini)."""
+_MODELS = frozenset({"assistant", "model", "function_call", "custom_tool_call", "reasoning"})
+"""Roles of messages that a model said (Responses: types of items), which the request that asked for them had not."""
+_MOST_TURN = 16
+"""Messages in a link at most."""
 _LONG_SENT = 1024
 """The same for an answer as it was sent, without what was said. No two are equal, so little is won by a blob."""
 _SENT = frozenset({"body", "frames"})
@@ -103,7 +107,9 @@ def blob_digest(content: bytes) -> bytes:
 
 Blobs = dict[bytes, bytes]
 Link = tuple[bytes, bytes]
-"""A link of a conversation: the name of the one before it, and the JSON of its message."""
+"""A link of a conversation: the name of the one before it, and the JSON of its messages."""
+_BEGINNING = bytes(16)
+"""Stands for the link before the first."""
 
 
 class Links:
@@ -169,19 +175,34 @@ def _text(value: str, blobs: _Packed) -> Any:
 
 
 def _chain(items: list[Any], blobs: _Packed) -> Any:
-    """A conversation as a chain: each link is a blob of (the link before, this message), so a prefix is shared."""
-    name = b""
-    for item in items:
-        link = name, _dumps(item)
+    """A conversation as a chain: each link is a blob of (the link before, the messages of a turn), so that what a
+    conversation begins with is shared by all that begin so."""
+    name = _BEGINNING
+    for turn in _turns(items):
+        link = name, _dumps(turn)
         found = blobs.known.get(link) if blobs.known is not None else None
         if found is None:
-            content = name + _dumps(_shrink(item, blobs))
+            content = name + _dumps([_shrink(item, blobs) for item in turn])
             found = blob_digest(content)
             blobs[found] = content
             if b'"$' not in link[1]:  # there a reference and its like in plain text would be one
                 blobs.fresh.append((link, found))
         name = found
-    return {"$chain": name.hex(), "n": len(items)}
+    return {"$chain": name.hex()}
+
+
+def _turns(items: list[Any]) -> Iterator[list[Any]]:
+    """The messages, cut where requests are likely to have ended: before the answer that they got. It depends on nothing
+    but the messages, so a request that is packed again is the same."""
+    start, was_said = 0, True
+    for at, item in enumerate(items):
+        speaker = item.get("role") or item.get("type") if type(item) is dict else None
+        is_said = type(speaker) is str and speaker in _MODELS
+        if (is_said and not was_said) or at - start == _MOST_TURN:
+            yield items[start:at]
+            start = at
+        was_said = is_said
+    yield items[start:]
 
 
 def _shrink(value: Any, blobs: _Packed, *, whole: bool = False) -> Any:
@@ -274,7 +295,7 @@ def _grow(value: Any, fetch: Callable[[bytes], bytes]) -> Any:
     if "$json" in value:
         return _grow(orjson.loads(fetch(bytes.fromhex(value["$json"]))), fetch)
     if "$chain" in value:
-        return _unchain(value, fetch)
+        return _unchain(bytes.fromhex(value["$chain"]), fetch)
     if "$said" in value:
         return _unsent(_grow(value["$said"], fetch))
     if "$blob" in value:
@@ -284,14 +305,19 @@ def _grow(value: Any, fetch: Callable[[bytes], bytes]) -> Any:
     return {name: _grow(item, fetch) for name, item in value.items()}
 
 
-def _unchain(reference: Mapping[str, Any], fetch: Callable[[bytes], bytes]) -> list[Any]:
-    link, count, items = bytes.fromhex(reference["$chain"]), int(reference["n"]), []
-    for left in range(count, 0, -1):
+def _unchain(link: bytes, fetch: Callable[[bytes], bytes]) -> list[Any]:
+    turns = list[list[Any]]()
+    while link:
         content = fetch(link)
-        link, body = (content[:16], content[16:]) if left > 1 else (b"", content)
-        items.append(_grow(orjson.loads(body), fetch))
-    items.reverse()
-    return items
+        link, body = link_of(content)
+        turns.append(_grow(orjson.loads(body), fetch))
+    return [item for turn in reversed(turns) for item in turn]
+
+
+def link_of(content: bytes) -> tuple[bytes, bytes]:
+    """What a link's blob holds: the name of the link before it (none: nothing), and the packed text of its messages."""
+    before = content[:16]
+    return b"" if before == _BEGINNING else before, content[16:]
 
 
 def unpack_value(text: str, fetch: Callable[[bytes], bytes]) -> Any:

@@ -14,7 +14,7 @@ from typing import Any, NoReturn
 
 from onward.clock import SystemClock
 from onward.context import Context, World
-from onward.entry import Row
+from onward.entry import Row, link_of
 from onward.errors import Damaged, StepFailed, StepTimeout
 from onward.experiment import Assembled
 from onward.history import History
@@ -124,21 +124,21 @@ def _named(value: Any, fetch: Any, seen: set[bytes]) -> Iterator[bytes]:
     elif isinstance(value, dict):
         for mark in ("$text", "$json", "$chain", "$blob"):
             if isinstance(value.get(mark), str):
-                yield from _blob(bytes.fromhex(value[mark]), value.get("n", 0), mark, fetch, seen)
+                yield from _blob(bytes.fromhex(value[mark]), mark, fetch, seen)
                 return
         for item in value.values():
             yield from _named(item, fetch, seen)
 
 
-def _blob(name: bytes, links: int, mark: str, fetch: Any, seen: set[bytes]) -> Iterator[bytes]:
+def _blob(name: bytes, mark: str, fetch: Any, seen: set[bytes]) -> Iterator[bytes]:
     while name and name not in seen:
         seen.add(name)
         content = fetch(name)
         yield name
-        following, body = (content[:16], content[16:]) if mark == "$chain" and links > 1 else (b"", content)
+        before, body = link_of(content) if mark == "$chain" else (b"", content)
         if mark in ("$json", "$chain"):
             yield from _named(json.loads(body), fetch, seen)
-        name, links = following, links - 1
+        name = before
 
 
 def _marked(row: Row, seq: int, run: str) -> Row:

@@ -22,6 +22,8 @@ from onward.journal.log import read_log
 from onward.keys import Key
 
 TURNS = 60
+KILLED = 12
+"""Rows of a killed run: so few that its log was never emptied."""
 
 
 @pytest.fixture
@@ -215,7 +217,7 @@ def killed(tmp_path: Path) -> Path:
     """A run as a kill leaves it: with its log and the shared memory beside it."""
     journal = SqliteJournal(tmp_path / "live", create=True)
     journal.claim(ME, gone=alive)
-    for n in range(20):
+    for n in range(KILLED):
         journal.commit([result(f"t{n}")])
     (tmp_path / "killed").mkdir(mode=0o700)
     for file in (tmp_path / "live").glob("journal.db*"):
@@ -228,14 +230,14 @@ def test_a_log_that_a_kill_left_is_read(killed: Path) -> None:
     assert (killed / "journal.db-wal").stat().st_size > 0
     assert problems(killed) == []
     journal = SqliteJournal(killed)
-    assert journal.head().seq == 20
+    assert journal.head().seq == KILLED
     journal.close()
 
 
 def test_our_reading_of_a_log_is_sqlites(killed: Path) -> None:
     log = read_log((killed / "journal.db-wal").read_bytes())
     memory = (killed / "journal.db-shm").read_bytes()
-    assert log.good == struct.unpack("=I", memory[16:20])[0] > 20
+    assert log.good == struct.unpack("=I", memory[16:20])[0] > KILLED
     assert log.orphans == 0
 
 
@@ -300,13 +302,13 @@ def test_all_of_a_whole_journal_is_salvaged(run: Path, target: SqliteJournal) ->
 
 
 def test_a_log_counts_when_a_journal_is_salvaged(killed: Path, target: SqliteJournal) -> None:
-    assert salvage(killed, target).recovered == 20
+    assert salvage(killed, target).recovered == KILLED
 
 
 def test_a_torn_log_is_salvaged_up_to_the_tear(killed: Path, target: SqliteJournal) -> None:
     os.truncate(killed / "journal.db-wal", (killed / "journal.db-wal").stat().st_size // 2)
     done = salvage(killed, target)
-    assert 0 < done.recovered < 20
+    assert 0 < done.recovered < KILLED
     assert [row.key for _, row in target.rows()] == [f"t{n}" for n in range(done.recovered)]
 
 

@@ -8,17 +8,22 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from collections.abc import Mapping
 from hashlib import sha256
 from typing import Any
 
 from onward.entry import Row
 
-__all__ = ["START", "chained", "depth_of", "is_under", "normal", "origin_usd", "taken_over"]
+__all__ = [
+    "START", "chained", "depth_of", "digits_of", "is_under", "normal", "origin_usd", "taken_over", "time_of",
+]  # fmt: skip
 
 START = bytes(16)
 """The chain before the first row."""
 _MOST = 2**63
+_TIME = re.compile(r"([1-9]\d{3})-(\d\d)-(\d\d)T(\d\d):(\d\d):(\d\d)\.(\d{3})Z", re.ASCII)
+_DIGITS = len("20261121163131497")
 
 
 def depth_of(key: str) -> int:
@@ -29,6 +34,21 @@ def depth_of(key: str) -> int:
 def is_under(key: str, prefix: str) -> bool:
     """Whether a key is this prefix or lies below it; all lie below the empty one."""
     return not prefix or key == prefix or key.startswith(prefix + "/")
+
+
+def digits_of(at: str) -> int | str:
+    """A time as it lies in a store: its digits as one number, in eight bytes and in order; other text as it is."""
+    found = _TIME.fullmatch(at)
+    return int("".join(found.groups())) if found else at
+
+
+def time_of(digits: int | str) -> str:
+    """The inverse of `digits_of`."""
+    text = str(digits)
+    if isinstance(digits, str) or len(text) != _DIGITS:
+        return text
+    day, hour = f"{text[:4]}-{text[4:6]}-{text[6:8]}", f"{text[8:10]}:{text[10:12]}:{text[12:14]}"
+    return f"{day}T{hour}.{text[14:]}Z"
 
 
 def normal(row: Row) -> Row:

@@ -13,7 +13,7 @@ from onward.entry import Row
 from onward.errors import Damaged
 from onward.journal.blobs import whole
 from onward.journal.contract import Newest, Stored, Sums
-from onward.journal.line import depth_of
+from onward.journal.line import depth_of, time_of
 
 __all__ = ["SELECT", "Reading", "newest", "row_of", "rows", "sums"]
 
@@ -52,7 +52,7 @@ def row_of(found: tuple[Any, ...]) -> Stored:
             raise Damaged(f"row {seq} is not text: {error}") from error
     if not (isinstance(kind, str) and isinstance(key, str) and isinstance(body, str) and isinstance(checksum, bytes)):
         raise Damaged(f"row {seq} is not a row")
-    return Stored(seq, Row(kind, key, attempt, generation, outcome, print_, at, usd, tokens, body))
+    return Stored(seq, Row(kind, key, attempt, generation, outcome, print_, time_of(at), usd, tokens, body))
 
 
 def _range(connection: sqlite3.Connection, prefix: str) -> tuple[str, list[str | int]]:

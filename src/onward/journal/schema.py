@@ -32,7 +32,7 @@ MIGRATIONS = (
         (
             """CREATE TABLE entries (
                 seq INTEGER PRIMARY KEY, kind TEXT NOT NULL, key TEXT NOT NULL, depth INTEGER NOT NULL,
-                attempt INTEGER NOT NULL, generation INTEGER NOT NULL, outcome TEXT, fingerprint, at TEXT NOT NULL,
+                attempt INTEGER NOT NULL, generation INTEGER NOT NULL, outcome TEXT, fingerprint, at NOT NULL,
                 usd REAL, tokens INTEGER, reused REAL, checksum BLOB NOT NULL, body NOT NULL)""",
             # One index answers all three questions (what is under, which is newest, what did it cost) by itself.
             """CREATE INDEX by_key ON entries

@@ -6,14 +6,14 @@ import sqlite3
 
 from onward.entry import Row
 from onward.journal.blobs import shrunk
-from onward.journal.line import chained, depth_of, normal, origin_usd
+from onward.journal.line import chained, depth_of, digits_of, normal, origin_usd
 
 __all__ = ["Sealing"]
 
 _INSERT = "INSERT INTO entries VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
 _TOGETHER = 512
 """Lines that are kept before they are inserted: a bound on memory where a whole run is taken over."""
-_LONG_BODY = 160
+_LONG_BODY = 64
 
 
 class Sealing:
@@ -61,5 +61,6 @@ def _line(seq: int, row: Row, checksum: bytes) -> tuple[object, ...]:
         digest = raw if raw.hex() == print_ else print_
     reused = origin_usd(row) if kind == "result" else None
     return (
-        seq, kind, key, depth_of(key), attempt, generation, outcome, digest, at, usd, tokens, reused, checksum, stored,
+        seq, kind, key, depth_of(key), attempt, generation, outcome, digest, digits_of(at), usd, tokens, reused,
+        checksum, stored,
     )  # fmt: skip

@@ -38,7 +38,7 @@ from onward.journal.writer import Append, Writer
 
 __all__ = ["SqliteJournal"]
 
-_LOG_LEAST, _LOG_MOST = 128 * 1024, 16 * 1024 * 1024
+_LOG_LEAST, _LOG_MOST = 64 * 1024, 16 * 1024 * 1024
 """The write-ahead log is emptied at a quarter of the database's size, within these bounds."""
 _LEASE = "SELECT token, held, since, host, boot, namespace, pid, started, heartbeat, inode, command FROM lease"
 _TAKE = """UPDATE lease SET held = 1, (token, since, host, boot, namespace, pid, started, heartbeat, inode, command)

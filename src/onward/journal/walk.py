@@ -6,7 +6,7 @@ import json
 from collections.abc import Callable
 from typing import Any
 
-from onward.entry import Row
+from onward.entry import Row, link_of
 from onward.errors import Damaged
 
 __all__ = ["Walk"]
@@ -46,9 +46,7 @@ class Walk:
         if "$json" in value:
             return self._named(value["$json"], is_value=True)
         if "$chain" in value:
-            return self._chain(value["$chain"], value.get("n"))
-        if "$blob" in value:
-            return self._named(value["$blob"], is_value=False)
+            return self._chain(_digest(value["$chain"]))
         inner = value.get("$plain", value)
         return _first(self._value(item) for item in inner.values()) if isinstance(inner, dict) else None
 
@@ -63,24 +61,19 @@ class Walk:
                 self._ends[mark] = str(error)
         return self._ends[mark]
 
-    def _chain(self, name: Any, count: Any) -> str | None:
-        if not isinstance(count, int):
-            return f"it names a chain of no length: {name!r}"
-        link, passed, fault = _digest(name), list[_Mark](), None
-        for left in range(count, 0, -1):
-            mark = (link, True)
-            if mark in self._ends:
-                fault = self._ends[mark]
-                break
+    def _chain(self, link: bytes) -> str | None:
+        passed, fault = list[_Mark](), None
+        while (mark := (link, True)) not in self._ends:
             passed.append(mark)
             try:
-                content = self._fetch(link)
-                link, body = (content[:16], content[16:]) if left > 1 else (b"", content)
+                link, body = link_of(self._fetch(link))
                 fault = self._text(body.decode())
             except (Damaged, UnicodeDecodeError) as error:
                 fault = str(error)
-            if fault is not None:
+            if fault is not None or not link:
                 break
+        else:
+            fault = self._ends[mark]
         for mark in passed:
             self._ends[mark] = fault
         return fault
