@@ -142,6 +142,25 @@ def test_ctrl_c_lets_the_call_under_way_land_and_resume_goes_on(tmp_path: Path) 
         assert at.value["exchanges"]["served"] == {"exact": 3}
 
 
+def test_two_ctrl_c_stop_at_once_though_the_provider_is_silent(tmp_path: Path) -> None:
+    with journey(tmp_path, f"trap '' INT TERM; {TALKS}") as at:
+        at.waiting.after(2)
+        process = at.start()
+        at.wait(at.waiting.reached.is_set, "the third call, which nobody answers")
+        interrupt(process)
+        assert process.stdout is not None
+        while "Ctrl-C again stops at once" not in process.stdout.readline():
+            assert process.poll() is None
+        interrupt(process)
+        done = ended(process)  # long before the provider's silence would be called a stall
+        assert done.code == 3 and "1 call cut off" in done.out, done
+        at.waiting.after(None)
+        done = at("resume")
+        assert done.code == 0 and "1 in doubt will be asked again" in done.out, done
+        assert at.billed == CALLS
+        assert at.value["exchanges"]["served"] == {"exact": 2}
+
+
 def test_two_trials_are_performed_at_once_where_two_sandboxes_may_be_open(tmp_path: Path) -> None:
     both = threading.Event()
     asked: set[str] = set()

@@ -159,6 +159,11 @@ class _Play:
                     dismissed = True
                     report = await door.dismiss(token)
                     return await self._judged(sandbox, guest, report, ran, timeout)
+            except asyncio.CancelledError:  # the run stops at once: what is under way is left in doubt
+                if not dismissed:
+                    dismissed = True
+                    await door.dismiss(token, drain=False)
+                raise
             finally:
                 if not dismissed:
                     await door.dismiss(token, drain=not isinstance(self.ctx.ended, Stopping))
