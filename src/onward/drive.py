@@ -7,7 +7,7 @@ import gc
 import signal
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
-from contextlib import AbstractContextManager, asynccontextmanager, contextmanager, suppress
+from contextlib import AbstractContextManager, ExitStack, asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -149,23 +149,23 @@ async def _held(invocation: Invocation) -> AsyncIterator[tuple[Journal, Any]]:
 
 async def drive(invocation: Invocation) -> Ending:
     """Drive a run as far as it goes. Raises Held, Damaged, UsageError, OSError; all else is in the Ending."""
-    watch = invocation.watch
     ending: Ending | None = None
     error: BaseException | None = None
-    try:
-        async with _held(invocation) as (journal, dead):
-            ending = await _driven(invocation, journal, dead)
-            return ending
-    except BaseException as found:
-        error = found
-        raise
-    finally:
-        with suppress(Exception):
-            await invocation.ask.close()
-        watch.end(_facts(invocation, ending, error))
+    with ExitStack() as signals:  # until the last word: who has stopped a run may press once more
+        try:
+            async with _held(invocation) as (journal, dead):
+                ending = await _driven(invocation, journal, dead, signals)
+                return ending
+        except BaseException as found:
+            error = found
+            raise
+        finally:
+            with suppress(Exception):
+                await invocation.ask.close()
+            invocation.watch.end(_facts(invocation, ending, error))
 
 
-async def _driven(invocation: Invocation, journal: Journal, dead: Any) -> Ending:
+async def _driven(invocation: Invocation, journal: Journal, dead: Any, signals: ExitStack) -> Ending:
     clock, flags, assembled = invocation.clock, invocation.settings.flags, invocation.assembled
     limits = _limits(assembled, invocation.settings)
     fresh = Limits(Bounds(), clock)
@@ -198,7 +198,8 @@ async def _driven(invocation: Invocation, journal: Journal, dead: Any) -> Ending
         return shared.ending(3, why)
     runner = Runner(recorder, window=4 * limits.concurrency + 24, max_errors=limits.max_errors)
     async with _performers(shared, limits):
-        with (invocation.signals or _Signals)(runner, invocation.watch), _seldom_collected():
+        signals.enter_context((invocation.signals or _Signals)(runner, invocation.watch))
+        with _seldom_collected():
             await runner.run(shared.work())
     return shared.ending(None, runner.outcome.stopped or _first(gate.stopped_providers), runner.outcome.reasons)
 

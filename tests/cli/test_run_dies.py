@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
+import os
 import threading
 from collections import Counter
 from collections.abc import Iterator
@@ -203,6 +205,24 @@ def test_completed_is_last_also_when_nothing_began(shell: Shell, words: tuple[st
     assert done.code == code
     last = done.events[-1]
     assert last["type"] == "run.completed" and last["exit_code"] == code and last["error"]
+
+
+def test_a_ctrl_c_in_the_last_lines_changes_neither_them_nor_the_exit_code(gated: Shell, gate: Gate) -> None:
+    process = gated.start("run", "nightly.yaml", "--quiet")
+    until(lambda: len(gate.server.requests) == 5, "two in flight")
+    assert process.stdout is not None
+    interrupt(process)
+    assert "resume: onward resume" in process.stdout.readline()
+    pipe = os.open(f"/proc/{process.pid}/fd/1", os.O_WRONLY)
+    os.write(pipe, b"." * fcntl.fcntl(pipe, fcntl.F_SETPIPE_SZ, 4096))
+    gate.open()
+    said = Path(f"/proc/{process.pid}/syscall")
+    until(lambda: said.read_text().split()[1:2] == ["0x1"], "it waits for who reads standard output")
+    interrupt(process)
+    os.close(pipe)
+    done = ended(process)
+    assert done.code == 3 and "KeyboardInterrupt" not in done.err
+    assert "spent $" in done.out and "owed: 3 trials of 8: Ctrl-C" in done.out
 
 
 def test_completed_is_last_after_two_ctrl_c(gated: Shell, gate: Gate) -> None:

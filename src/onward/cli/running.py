@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Mapping
+import signal
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from functools import wraps
 from pathlib import Path
 from typing import Any
@@ -163,13 +165,24 @@ def _driven(
         watch = Checkpoint(board, given["checkpoint_file"])
     stated = given["threshold"] if given["threshold"] is not None else threshold
     ending = go(watch)
-    found = outcomes.of(ending, given.get("until_stage"), stated)
-    for line in after(ending) if after else []:
-        board.say(line)
-    board.over(found)
-    if given["json"]:
-        print(json.dumps(found.to_json(), ensure_ascii=False, indent=2))
+    with _unhurried():
+        found = outcomes.of(ending, given.get("until_stage"), stated)
+        for line in after(ending) if after else []:
+            board.say(line)
+        board.over(found)
+        if given["json"]:
+            print(json.dumps(found.to_json(), ensure_ascii=False, indent=2))
     return found.code
+
+
+@contextmanager
+def _unhurried() -> Iterator[None]:
+    """The run is over: a Ctrl-C that comes late would cut its last words off, and hide how it ended."""
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def _first_tasks(folder: Path, limit: int) -> Callable[[str], bool]:
