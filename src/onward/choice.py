@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import json
+import shlex
 from collections.abc import Callable, Container, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from onward import lineage
+from onward import lease, lineage
 from onward.clock import SystemClock
 from onward.config import Settings
-from onward.errors import Drifted, OnwardError, UsageError
+from onward.errors import Drifted, NotThere, OnwardError, UsageError
 from onward.experiment import Assembled
 from onward.lineage import Wanted
 from onward.plan import Plan
@@ -22,8 +23,8 @@ from onward.tasks import Task
 from onward.views.continued import at_limit
 
 __all__ = [
-    "Choice", "by_id", "choose", "containing", "derive", "derive_continuation", "parents_of", "replicate_of",
-    "taken_over",
+    "Choice", "by_id", "choose", "containing", "derive", "derive_continuation", "latest_unfinished",
+    "own_command", "parents_of", "replicate_of", "taken_over",
 ]  # fmt: skip
 
 
@@ -83,6 +84,43 @@ async def choose(
         for parent in parents:
             parent.close()
     return Choice(place, only, extends=False)
+
+
+def latest_unfinished(settings: Settings, watch: Watch) -> Path:
+    """The run that `resume` without a name means. Raises NotThere where every run is complete, or a wrapped program,
+    which nobody but its own command can go on with."""
+    others = []
+    for folder in stored_runs(settings.store):
+        try:
+            run = open_run(folder)
+        except OnwardError:
+            continue
+        settled = sum(1 for standing in run.standings(settings.flags.until).values() if standing == "settled")
+        held = lease.driver(run.journal, SystemClock())
+        owed, command = len(run.plan) - settled, own_command(run)
+        run.close()
+        if owed and command and not held:
+            others.append(f"{folder.name}, a wrapped program, goes on by its own command. {command}")
+        elif owed and not command:
+            for line in others:
+                watch.say(line)
+            driven = ", which another process drives" if held else ""
+            watch.say(f"resuming {folder.name}, the latest unfinished run{driven}")
+            return folder
+    if others:
+        raise NotThere("\n".join(("nothing that `onward resume` can go on with:", *others)))
+    raise NotThere(f"nothing to resume: every run in {settings.store} is complete")
+
+
+def own_command(run: Run) -> str:
+    """Where, and by which command, a wrapped program goes on; empty for every other run."""
+    solvers = run.config["spec"].get("solver") or ()
+    wrapped = next((one["wrapped"] for one in solvers if one.get("wrapped")), ())
+    if not wrapped:
+        return ""
+    last = [data["command"] for data in (run.facts, *run.extensions) if "command" in data]
+    words = wrapped if "--" in wrapped else [*wrapped, "--", *last[-1]]
+    return f"In {run.config.get('folder', '.')}: onward wrap {shlex.join(words)}"
 
 
 def _changed(made: Wanted, parent: Run) -> str:

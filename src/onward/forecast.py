@@ -117,7 +117,7 @@ def of_resume(name: str | None, settings: Settings) -> Forecast:
 
 async def _of_resume(name: str | None, settings: Settings) -> Forecast:
     watch = Quiet()
-    folder = find(settings.store, name) if name else launch.latest_unfinished(settings, watch)
+    folder = find(settings.store, name) if name else choice.latest_unfinished(settings, watch)
     run = open_run(folder)
     try:
         assembled = launch.stored(run)

@@ -16,24 +16,23 @@ from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
-from onward import lease, lineage
-from onward.choice import by_id, choose, derive
-from onward.clock import SystemClock
+from onward import lineage
+from onward.choice import by_id, choose, derive, latest_unfinished, own_command
 from onward.config import Settings
 from onward.drive import Ending, Invocation, drive, gateway_of
-from onward.errors import Drifted, NotThere, OnwardError, UsageError
+from onward.errors import Drifted, NotThere, UsageError
 from onward.experiment import Assembled, Spec, assemble
 from onward.journal import Journal, SqliteJournal
 from onward.lineage import Wanted
 from onward.once import Recorder
 from onward.plan import STAGES
 from onward.progress import Watch
-from onward.runs import Run, find, open_run, stored_runs
+from onward.runs import Run, find, open_run
 from onward.tasks import Selection, open_source
 
 __all__ = [
-    "drift_of", "go", "identified", "latest_unfinished", "priced", "read_wanted", "redo", "replay", "rerun_failed",
-    "resume", "retry_errors", "run", "run_async", "stop", "stored", "wait",
+    "drift_of", "go", "identified", "priced", "read_wanted", "redo", "replay", "rerun_failed", "resume",
+    "retry_errors", "run", "run_async", "stop", "stored", "wait",
 ]  # fmt: skip
 
 T = TypeVar("T")
@@ -183,26 +182,6 @@ async def _resume(
     return await _go(folder, assembled, settings, watch, verb, models, only, before)
 
 
-def latest_unfinished(settings: Settings, watch: Watch) -> Path:
-    """The run that `resume` without a name means. Raises NotThere where every run is complete."""
-    for folder in stored_runs(settings.store):
-        try:
-            run = open_run(folder)
-        except OnwardError:
-            continue
-        settled = sum(1 for standing in run.standings(settings.flags.until).values() if standing == "settled")
-        held = lease.driver(run.journal, SystemClock())
-        owed = len(run.plan) - settled
-        run.close()
-        if owed:
-            watch.say(
-                f"resuming {folder.name}, the latest unfinished run"
-                + (", which another process drives" if held else "")
-            )
-            return folder
-    raise NotThere(f"nothing to resume: every run in {settings.store} is complete")
-
-
 def stored(run: Run, spec: Spec | None = None) -> Assembled:
     """The run's experiment, from its own folder; user code from where it was, if it is still there.
 
@@ -212,8 +191,8 @@ def stored(run: Run, spec: Spec | None = None) -> Assembled:
     folder = Path(config.get("folder", "."))
     written = spec or Spec.model_validate({**config["spec"], "prices": run.prices})
     found = assemble(written if is_adopted(run) else identified(written), folder, config)
-    for command in (solver.elsewhere for solver in found.solvers if solver.elsewhere):
-        raise UsageError(f"{run.name} is a wrapped program, which goes on by its own command. In {folder}: {command}")
+    if command := own_command(run):
+        raise UsageError(f"{run.name} is a wrapped program, which goes on by its own command. {command}")
     return found
 
 

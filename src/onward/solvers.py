@@ -34,8 +34,6 @@ class Solver:
     """Gives `{"output": text or JSON}`, or raises: its own exception is the solver's failure."""
     is_agent: bool = False
     """It bounds its own time, and what it had come to when that was up is judged."""
-    elsewhere: str = ""
-    """The command that goes on with it, where no verb can that drives a run from its own folder."""
 
 
 def rendered(template: str, task: Task) -> str:
@@ -123,7 +121,7 @@ def wrapped_solver(name: str, words: Sequence[str]) -> Solver:
     async def solve(ctx: Context, task: Task) -> Any:
         raise UsageError(f"this is a wrapped program, which goes on by its own command: {command}")
 
-    return Solver(name, {"wrapped": digest_of(list(words))}, solve, elsewhere=command)
+    return Solver(name, {"wrapped": digest_of(list(words))}, solve)
 
 
 def function_solver(name: str, function: Function, model: str = "") -> Solver:

@@ -251,6 +251,20 @@ def test_it_is_listed_and_shown_like_any_run_and_no_other_verb_drives_it(wrap: W
     assert "served 1, paid 0" in wrap("--name", "sweep", "--resume", "--", sys.executable, program).err
 
 
+def test_a_resume_without_a_name_leaves_it_to_its_own_command_and_says_which(wrap: Wrap) -> None:
+    program = wrap.program('ask("one"); os.kill(os.getpid(), 9)')
+    assert wrap("--name", "sweep", "--", sys.executable, program).code == 137
+    command = f"In {wrap.shell.folder}: onward wrap --name sweep -- {sys.executable} {program}"
+    for words in (["resume"], ["resume", "--plan"]):
+        alone = wrap.shell(*words)
+        assert alone.code == 1 and "nothing that `onward resume` can go on with" in alone.err and command in alone.err
+    wrap.shell.environment["OPENAI_BASE_URL"] = f"{wrap.shell.server.url}/v1" if wrap.shell.server else ""
+    assert wrap.shell("run", wrap.shell.experiment(), "--max-new", "1").code == 3
+    assert wrap("--name", "sweep", "--", sys.executable, program).code == 137  # the newest of the two
+    beside = wrap.shell("resume")
+    assert beside.code == 0 and command in beside.out and "resuming nightly-" in beside.out
+
+
 @pytest.mark.parametrize(
     ("words", "said"),
     [
