@@ -28,9 +28,7 @@ _WORDS = (
     "content", "text", "delta", "arguments", "partial_json", "thinking", "reasoning_content", "reasoning", "refusal",
     "signature", "thoughtSignature", "encrypted_content", "obfuscation",
 )  # fmt: skip
-_FOUND = re.compile(
-    rf'"(?:({"|".join(_WORDS)})"\s*:\s*"([^"\\]*(?:\\.[^"\\]*)*)"|sequence_number"\s*:\s*(0|[1-9][0-9]{{0,14}})\b)'
-)
+_FOUND = re.compile(rf'"(?:({"|".join(_WORDS)})"\s*:\s*"|sequence_number"\s*:\s*(0|[1-9][0-9]{{0,14}})\b)')
 _PLACE = re.compile(r'index"\s*:\s*([0-9]+)')
 """Which choice, block or call a frame is about: their words are joined apart."""
 _NUMBER = re.compile("0|[1-9][0-9]{0,14}")
@@ -53,10 +51,11 @@ class _Spelling(NamedTuple):
 
     def tokens(self, words: Sequence[str]) -> list[str]:
         """Strings as they stand between their quotes."""
-        if self.ascii:
-            every = _GAP.join([encode_basestring_ascii(word)[1:-1] for word in words])
+        every = _GAP.join(words)
+        if not self.ascii or every.isascii():
+            every = orjson.dumps(every)[1:-1].decode()
         else:
-            every = orjson.dumps(_GAP.join(words))[1:-1].decode()
+            every = _GAP.join([encode_basestring_ascii(word)[1:-1] for word in words])
         for letter in self.escaped:
             every = every.replace(letter, f"\\u{ord(letter):04x}")
         return every.split(_GAP)
@@ -129,6 +128,19 @@ def _split(text: str, pieces: Sequence[str]) -> list[str] | None:
     return [*tokens, text[start:]]
 
 
+def _end(text: str, start: int) -> int:
+    """Where the string ends that begins here: at the first quote before which no backslash escapes it."""
+    end = text.find('"', start)
+    while end > start and text[end - 1] == "\\":
+        first = end - 1
+        while first > start and text[first - 1] == "\\":
+            first -= 1
+        if (end - first) % 2 == 0:
+            break
+        end = text.find('"', end + 1)
+    return end
+
+
 class _Taking:
     """Takes texts apart. Strings shorter than `least` stay; those from `long` on may be repetitions."""
 
@@ -144,7 +156,7 @@ class _Taking:
         at = 0
         while at < len(texts):
             form = self._cut(texts[at])
-            count = 1 + (self._run(form, texts, at + 1) if form.columns else 0)
+            count = 1 + (self._run(form, texts, at + 1) if form.columns and at + 1 < len(texts) else 0)
             self._order += (form.at, count)
             at += count
 
@@ -167,16 +179,17 @@ class _Taking:
         pieces, columns, start = list[str](), list[int](), 0
         place = ",".join(_PLACE.findall(text))
         for found in _FOUND.finditer(text):
-            kind, token, number = found.groups()
+            kind, number = found.groups()
             if number is not None:
+                begin, end = found.span(2)
                 column = self._column("", place)
                 self.columns[column].pieces.append(int(number))
-            elif len(token) >= self._least and (words := self._spelling.words([token])):
+            else:
+                begin, end = found.end(), _end(text, found.end())
+                if end - begin < self._least or (words := self._spelling.words([text[begin:end]])) is None:
+                    continue
                 column = self._column(kind, place, words[0])
                 self.columns[column].pieces += words
-            else:
-                continue
-            begin, end = found.span(found.lastindex or 0)
             pieces.append(text[start:begin])
             columns.append(column)
             start = end

@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 import sys
 import threading
+from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
 
@@ -24,8 +25,8 @@ __all__ = ["shrunk", "whole", "without_hex"]
 _AS_IT_IS, _SMALL, _SMALL_HEX = b"\x00", b"\x01", b"\x02"
 _MAGIC = b"\x28\xb5\x2f\xfd"
 """The first bytes of every zstd frame: not worth storing each time."""
-_PLAIN = {CompressionParameter.compression_level: 1, CompressionParameter.content_size_flag: 0}
-_ALIKE = {**_PLAIN, CompressionParameter.compression_level: 9, CompressionParameter.dict_id_flag: 0}
+_PLAIN: Mapping[int, int] = {CompressionParameter.compression_level: 1, CompressionParameter.content_size_flag: 0}
+_ALIKE: Mapping[int, int] = {**_PLAIN, CompressionParameter.compression_level: 9, CompressionParameter.dict_id_flag: 0}
 _LEAST = 32
 _LONG = 512
 """Long content that does not shrink to half is mostly chance: what it has in common with other content only costs."""
