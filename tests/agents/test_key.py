@@ -74,13 +74,13 @@ def told(path: Path) -> Iterator[tuple[str, bytes]]:
 def family(pids: Iterable[int]) -> list[int]:
     """These processes and all below them."""
     above: dict[int, list[int]] = {}
-    for pid in filter(str.isdigit, os.listdir("/proc")):
+    for one in filter(str.isdigit, os.listdir("/proc")):
         with suppress(OSError):
-            parent = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1]
-            above.setdefault(int(parent), []).append(int(pid))
+            parent = Path(f"/proc/{one}/stat").read_text().rpartition(")")[2].split()[1]
+            above.setdefault(int(parent), []).append(int(one))
     found = list(pids)
     for pid in found:  # it grows meanwhile
-        found += [one for one in above.get(pid, ()) if one not in found]
+        found += [child for child in above.get(pid, []) if child not in found]
     return found
 
 

@@ -6,7 +6,6 @@ import json
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from onward.errors import OnwardError
@@ -14,7 +13,7 @@ from onward.fingerprint import canonical
 from onward.functions import Function, Registry
 from onward.tasks.task import Task
 
-__all__ = ["Score", "Scorers", "alternatives", "as_score", "plain", "score", "scorer"]
+__all__ = ["Score", "alternatives", "as_score", "plain", "score", "scorer"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,25 +39,7 @@ class Score:
         return cls(float(form["value"]), form.get("note", ""), form.get("details"))
 
 
-class Scorers(Registry):
-    """The registry, which brings in the built-ins when it is first asked: importing one scorer imports no other."""
-
-    def resolve(self, reference: Any, folder: Path | None = None, *, field: str = "") -> Function:
-        """See `Registry.resolve`."""
-        self._bring_in()
-        return super().resolve(reference, folder, field=field)
-
-    def names(self) -> list[str]:
-        """All names, sorted."""
-        self._bring_in()
-        return super().names()
-
-    @staticmethod
-    def _bring_in() -> None:
-        from onward.scorers import exact, gaia, includes, numeric, overlap, reward  # noqa: F401
-
-
-scorer = Scorers("scorer", positional=2)
+scorer = Registry("scorer", positional=2)
 """Decorator and registry: `@scorer(version="1")`, `scorer.resolve({"numeric": {"relative": 0.01}})`."""
 
 
