@@ -38,8 +38,8 @@ from onward.journal.writer import Append, Writer
 
 __all__ = ["SqliteJournal"]
 
-_LOG_LEAST, _LOG_MOST = 64 * 1024, 16 * 1024 * 1024
-"""The write-ahead log is emptied at a quarter of the database's size, within these bounds."""
+_LOG_LEAST, _LOG_MOST = 48 * 1024, 16 * 1024 * 1024
+"""The write-ahead log is emptied at a fifth of the database's size, within these bounds."""
 _LEASE = "SELECT token, held, since, host, boot, namespace, pid, started, heartbeat, inode, command FROM lease"
 _TAKE = """UPDATE lease SET held = 1, (token, since, host, boot, namespace, pid, started, heartbeat, inode, command)
     = (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"""
@@ -159,7 +159,7 @@ class SqliteJournal(Journal):
             size = os.stat(f"{self._path}-wal").st_size
             if size < max(self._log_limit, _LOG_LEAST):
                 return
-            limit = min(max(os.stat(self._path).st_size // 4, _LOG_LEAST), _LOG_MOST)
+            limit = min(max(os.stat(self._path).st_size // 5, _LOG_LEAST), _LOG_MOST)
             if size < max(limit, self._log_limit):
                 return
             connection.execute("PRAGMA busy_timeout = 0")
