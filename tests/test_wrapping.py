@@ -21,6 +21,7 @@ from onward.journal import SqliteJournal
 from onward.lease import claim
 from onward.runs import open_run, stored_runs
 from onward.testing import Fault, ProviderServer, Request
+from onward.views.integrity import integrity
 from onward.wrapping import Child, Opening, Terms, Wrapped
 
 KEY = "sk-true-key-0123456789"
@@ -138,6 +139,35 @@ def test_new_records_anew_what_was_killed(bench: Bench) -> None:
     bench.wrap(dying)
     bench.wrap(dying, new=True)
     assert bench.how == ["new", "anew"] and bench.calls == 2
+
+
+def test_what_was_left_aside_can_be_had_back_until_something_takes_its_place(bench: Bench) -> None:
+    early, late = (f'os.path.exists("{name}") and os.kill(os.getpid(), 9)' for name in ("early", "late"))
+    asking = bench.program(f'{early}; print(ask("one"), ask("two")); {late}')
+    bench.wrap(asking)
+    (bench.folder / "early").touch()
+    bench.wrap(asking)
+    bench.wrap(asking)
+    assert bench.how == ["new", "anew", "new"] and [one.aside for one in bench.openings] == [0, 0, 2]
+    (bench.folder / "early").unlink()
+    before = sums(bench)
+    back, again = bench.wrap(asking, resume=True), bench.wrap(asking, resume=True)
+    assert bench.how[3:] == ["back", "again"] and bench.openings[3].recorded == 2
+    assert (back.served, back.paid, again.served, again.paid, bench.calls) == (2, 0, 2, 0, 2)
+    assert sums(bench) == before and integrity(bench.folder / "runs" / back.run).whole
+    (bench.folder / "late").touch()
+    bench.wrap(asking)
+    on = bench.wrap(asking, resume=True)
+    assert bench.how[5:] == ["anew", "on"] and (on.served, on.paid, bench.calls) == (2, 0, 4)
+
+
+def sums(bench: Bench) -> tuple[float, ...]:
+    """What the one run has spent."""
+    run = open_run(stored_runs(bench.folder / "runs")[0])
+    try:
+        return tuple(run.journal.sums().spent)
+    finally:
+        run.close()
 
 
 # ---------------------------------------------------------------- by what it is known

@@ -52,7 +52,8 @@ class Voids:
         for prefix in prefixes:
             self._marks.setdefault(prefix, []).append(seq)
 
-    def _covering(self, key: str) -> list[int]:
+    def marks(self, key: str) -> list[int]:
+        """The seqs of the voids that cover this key, in order."""
         found = set(self._marks.get("", ()))
         end = len(key)
         while end > 0:
@@ -62,20 +63,20 @@ class Voids:
 
     def generation(self, key: str) -> int:
         """How many voids cover this key: the generation in which it is now."""
-        return len(self._covering(key)) if self._marks else 0
+        return len(self.marks(key)) if self._marks else 0
 
     def since(self, key: str) -> int:
         """The seq after which entries of this key count: that of the last void that covers it, else 0."""
-        covering = self._covering(key) if self._marks else []
+        covering = self.marks(key) if self._marks else []
         return covering[-1] if covering else 0
 
     def before(self, key: str, seq: int) -> int:
         """How many voids that cover this key lie before `seq`: the generation that was current there."""
-        return sum(1 for mark in self._covering(key) if mark < seq) if self._marks else 0
+        return sum(1 for mark in self.marks(key) if mark < seq) if self._marks else 0
 
     def first(self, key: str) -> int:
         """The seq of the first void that covers this key, which ended its first go; 0 where none does."""
-        covering = self._covering(key) if self._marks else []
+        covering = self.marks(key) if self._marks else []
         return covering[0] if covering else 0
 
 

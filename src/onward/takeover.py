@@ -29,7 +29,7 @@ from onward.runs import Run
 from onward.stages import Work, trial
 from onward.tasks import Task
 
-__all__ = ["Carried", "Takeover", "survey", "told", "told_continued"]
+__all__ = ["Carried", "Takeover", "marked", "survey", "told", "told_continued"]
 
 _DEEPEST = 32
 """Names in the longest key under which an interrupted trial is looked for."""
@@ -85,7 +85,7 @@ class Takeover:
             yield Row("void", ROOT, 1, 0, None, None, self.parent.facts["run"]["created"], None, None, body)
         for seq, row in self.parent.journal.rows("", kinds=("intent", "result")):
             if seq in self.seqs:
-                yield _marked(row, seq, self.parent.id)
+                yield marked(row, seq, self.parent.id)
 
 
 class Carried(Mapping[bytes, bytes]):
@@ -141,7 +141,8 @@ def _blob(name: bytes, mark: str, fetch: Any, seen: set[bytes]) -> Iterator[byte
         name = before
 
 
-def _marked(row: Row, seq: int, run: str) -> Row:
+def marked(row: Row, seq: int, run: str) -> Row:
+    """An entry as it is written once more: with the run and entry that paid for it."""
     data = json.loads(row.body)
     data.setdefault("origin", {"run": run, "seq": seq, "usd": row.usd})
     return row._replace(body=json.dumps(data, ensure_ascii=False, separators=(",", ":")))

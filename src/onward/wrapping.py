@@ -34,6 +34,7 @@ from onward.gateway.proxy import Door, by_protocol
 from onward.keys import Key
 from onward.once import Event, Recorder
 from onward.progress import Quiet
+from onward.regained import left_aside, written_again
 from onward.runs import Run, open_run, run_id
 from onward.tasks import Task
 from onward.tending import Passing, Program
@@ -107,7 +108,7 @@ class Terms:
     """The NAME of the variable that holds the key for these."""
 
 
-How = Literal["new", "on", "anew", "again"]
+How = Literal["new", "on", "anew", "again", "back"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,7 +118,8 @@ class Opening:
     run: str
     how: How
     """`new`: nothing is recorded. `on`: it was killed, and goes on. `anew`: it had ended, and begins again. `again`: it
-    had ended, and is served its record."""
+    had ended, and is served its record. `back`: it had begun anew and recorded nothing, and is served what it
+    left aside for that."""
     recorded: int = 0
     """Answers that are there."""
     usd: float = 0.0
@@ -133,6 +135,9 @@ class Opening:
     """The command that this record was last made by."""
     doubt: int = 0
     doubt_usd: float = 0.0
+    aside: int = 0
+    """Answers that it left aside when it began anew, and that can be had back."""
+    aside_usd: float = 0.0
 
 
 @dataclass(slots=True)
@@ -257,12 +262,16 @@ def _opening(run: Run, terms: Terms) -> Opening:
         how = "anew"
     elif is_over:
         how = "again" if terms.resume else "anew"
+    back = [] if answers else left_aside(run, _STEP)
+    aside = {row.key: row.usd or 0.0 for _, row in back if row.kind == "result"}
+    if aside and terms.resume:
+        how, answers, aside = "back", aside, {}
     doubt, doubt_usd = run.in_doubt()
     last = [data["command"] for data in (run.facts, *run.extensions) if "command" in data][-1]
     go = 1 if how == "anew" else len(finished) + 1
     return Opening(
         run.name, how, len(answers), sum(answers.values()), at, is_over, value.get("exit") if is_over else None, go,
-        tuple(last), doubt, doubt_usd,
+        tuple(last), doubt, doubt_usd, len(aside), sum(aside.values()),
     )  # fmt: skip
 
 
@@ -315,8 +324,9 @@ class _Go(Quiet):
         if opening.how == "anew":
             await recorder.void([_TRIAL], "wrap: recorded anew")
         self._same = opening.command == self.child.command
-        if not self._same:
-            await recorder.plan({"command": list(self.child.command)}, {})
+        if not self._same or opening.how == "back":
+            back = written_again(run, left_aside(run, _STEP)) if opening.how == "back" else ()
+            await recorder.plan({"command": list(self.child.command)}, {}, back)
         self._parts.update(command=digest_of(list(self.child.command)), go=digest_of(opening.go))
         self.told.opened(opening)
 

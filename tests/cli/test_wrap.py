@@ -231,6 +231,20 @@ def test_the_first_line_says_which_go_it_is_and_the_last_what_came_of_it(wrap: W
     assert "served 1, paid 0 ($0.00)" in again[1]
 
 
+def test_that_answers_are_left_aside_is_never_kept_quiet_and_how_to_have_them_back(wrap: Wrap) -> None:
+    early = 'os.path.exists("early") and os.kill(os.getpid(), 9)'
+    program = wrap.program(f'{early}; ask("one")')
+    assert wrap("-q", "--", sys.executable, program).err == ""
+    wrap.shell.write("early", "")
+    anew, once_more = (wrap("-q", "--", sys.executable, program).err, wrap("--", sys.executable, program).err)
+    assert "begins anew. Left aside: 1 answer (" in anew and "To have them back stop it before its first" in anew
+    assert "Left aside before: 1 answer (" in once_more and "give --resume" in once_more
+    (wrap.shell.folder / "early").unlink()
+    back = wrap("--resume", "--", sys.executable, program).err
+    assert "begun anew" in back and "nothing recorded since. Had back: 1 answer (" in back
+    assert "served 1, paid 0 ($0.00)" in back
+
+
 def test_a_program_that_goes_past_us_fails_loudly(wrap: Wrap) -> None:
     done = wrap("--", sys.executable, "-c", "print('done')")
     assert done.code == 1 and done.out == "done\n"

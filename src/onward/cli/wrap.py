@@ -28,6 +28,7 @@ __all__ = [
 
 Given = Mapping[str, Any]
 _POLICIES = ("warn", "strict", "fork")
+_REGAINED = "To have them back stop it before its first answer, and give --resume"
 _IT, _OURS = "The program", "Its model calls"
 
 
@@ -132,12 +133,24 @@ class _Speaker:
             print(line, file=sys.stderr, flush=True)
 
     def opened(self, opening: Opening) -> None:
-        """The first line: which go this is."""
-        self.say(_opening(opening))
+        """The first line: which go this is. That answers which were paid for are left aside is said in any case."""
+        if opening.how == "anew" and opening.recorded:
+            print(_opening(opening), file=sys.stderr, flush=True)
+        else:
+            self.say(_opening(opening))
 
 
 def _opening(opening: Opening) -> str:
     """What this go begins with, in one line."""
+    if opening.how == "anew" and opening.recorded:
+        return f"{_begun(opening)}. {_REGAINED}"
+    if opening.aside:
+        aside = f"{count(opening.aside, 'answer')} ({money(opening.aside_usd)})"
+        return f"{_begun(opening)}. Left aside before: {aside}. {_REGAINED}"
+    return _begun(opening)
+
+
+def _begun(opening: Opening) -> str:
     run, answers = opening.run, f"{count(opening.recorded, 'answer')} ({money(opening.usd)})"
     at = f" {moment(opening.at, SystemClock().now())}" if opening.at else ""
     if opening.how == "new":
@@ -150,9 +163,11 @@ def _opening(opening: Opening) -> str:
         return f"{run}: goes on where it was stopped{at}. {recorded}"
     if opening.how == "again":
         return f"{run}: {ended}, and is served its record. {recorded}"
+    if opening.how == "back":
+        return f"{run}: begun anew{at}, nothing recorded since. Had back: {answers}"
     if not opening.ended:
         return f"{run}: begins anew (--new). Left aside: {answers}"
-    return f"{run}: {ended}, and begins anew. Left aside: {answers}, which --resume would have served"
+    return f"{run}: {ended}, and begins anew. Left aside: {answers}"
 
 
 def _most(usd: float) -> str:
