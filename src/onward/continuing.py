@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from onward import launch, views
+from onward.amounts import moment
 from onward.choice import derive_continuation
 from onward.config import Settings
 from onward.continuations import Earlier, Known, as_continuation, continuations, generation_of
@@ -24,7 +25,6 @@ from onward.formats.benchflow import Recording, read
 from onward.keys import Key
 from onward.originals import Original, adopted_before, found_here, is_recording, lacking
 from onward.progress import Watch
-from onward.report.amounts import moment
 from onward.report.continued import both_scores
 from onward.runs import Run, open_run
 from onward.views.continued import continuation

@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from onward import continuing
+from onward.amounts import money
 from onward.config import Settings
 from onward.continuations import Earlier, continuations
 from onward.continuing import Continued, Terms, is_recording
@@ -20,7 +21,6 @@ from onward.errors import NotThere, OnwardError, UsageError
 from onward.formats.benchflow import find_folders
 from onward.formats.benchflow.rows import object_of
 from onward.progress import Watch
-from onward.report.amounts import money
 from onward.runs import JOURNAL, open_run
 from onward.views.continued import BothScores, continuation, together
 from onward.views.prospects import Prospect

@@ -12,6 +12,7 @@ from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Se
 from dataclasses import dataclass, field
 from typing import Any, NoReturn
 
+from onward.amounts import count
 from onward.clock import SystemClock
 from onward.context import Context, World
 from onward.entry import Row, link_of
@@ -24,7 +25,6 @@ from onward.limits import Bounds, Limits
 from onward.once import Missing
 from onward.peek import Peek
 from onward.plan import STAGES, Chunk, Plan
-from onward.report import count
 from onward.runs import Run
 from onward.stages import Work, trial
 from onward.tasks import Task

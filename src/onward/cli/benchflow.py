@@ -10,11 +10,11 @@ from pathlib import Path
 import typer
 
 from onward import adoption, views
+from onward.amounts import count
 from onward.errors import NotThere, UsageError
 from onward.formats import files
 from onward.formats.benchflow import Exported, export, find_folders, is_folder, read
 from onward.keys import Key
-from onward.report import count
 from onward.report.plain import as_json
 from onward.runs import Run, open_run
 

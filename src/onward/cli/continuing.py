@@ -7,6 +7,7 @@ from dataclasses import asdict
 from typing import Any
 
 from onward import continuing, jobs
+from onward.amounts import count
 from onward.cli import outcome as outcomes
 from onward.cli.benchflow import export_folders
 from onward.cli.display import Board
@@ -18,7 +19,6 @@ from onward.config import Settings
 from onward.continuing import Continued, Terms
 from onward.errors import UsageError
 from onward.jobs import Went
-from onward.report import count
 from onward.report.continued import both_scores
 from onward.report.prospects import left_out_lines, prospects_page
 from onward.views.prospects import Prospect

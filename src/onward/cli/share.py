@@ -11,11 +11,11 @@ from typing import Annotated
 import typer
 
 from onward import views, written
+from onward.amounts import count
 from onward.config import settings
 from onward.errors import Damaged, UsageError
 from onward.formats import checkpoint, files, lines
 from onward.formats.answers import Fields
-from onward.report import count
 from onward.report.plain import as_json, plain
 from onward.runs import Run, find, open_run
 

@@ -6,8 +6,8 @@ import errno
 from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
 
+from onward.amounts import count, money
 from onward.errors import OnwardError
-from onward.report import count, money
 
 __all__ = ["count", "joined", "moment", "money", "percent", "span", "trouble"]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from onward.report.amounts import seconds
+from onward.amounts import seconds
 from onward.runs import Run
 from onward.tasks import Task
 from onward.views.summary import score_steps

@@ -8,8 +8,8 @@ import json
 from collections.abc import Iterator
 from typing import Any
 
+from onward.amounts import seconds
 from onward.errors import UsageError
-from onward.report.amounts import seconds
 from onward.runs import Run
 from onward.views.trials import Trial, trials
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from onward.report.amounts import count, percent
+from onward.amounts import count, percent
 from onward.report.prospects import length
 from onward.views.continued import BothScores, Continuation
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from onward.amounts import age, clip, count, mean, moment, money, percent
 from onward.entry import Entry
 from onward.journal import Holder
 from onward.keys import Key
 from onward.plan import STAGES
-from onward.report.amounts import age, clip, count, mean, moment, money, percent
 from onward.report.continued import continuation_lines
 from onward.report.tables import Table
 from onward.runs import Run

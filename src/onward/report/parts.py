@@ -7,7 +7,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from onward.report.amounts import clip, count, interval, moment, money, percent, seconds
+from onward.amounts import clip, count, interval, moment, money, percent, seconds
 from onward.report.tables import Table
 from onward.tasks import Task
 from onward.views.comparison import Comparison, Rescored

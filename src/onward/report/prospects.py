@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import groupby
 
-from onward.report.amounts import count, money
+from onward.amounts import count, money
 from onward.views.prospects import Prospect, Sum, summed
 
 __all__ = ["estimate_line", "left_out_lines", "length", "prospects_page"]

@@ -7,7 +7,7 @@ import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
-from onward.report.amounts import count, money
+from onward.amounts import count, money
 from onward.report.tables import width_of
 from onward.views.trajectory import Episode, GivenUp, Lane, is_added
 from onward.views.trajectory_turns import ToolCall, Turn

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from onward.amounts import count, money
 from onward.journal import Holder
-from onward.report import count, money
 from onward.views.summary import Summary
 
 __all__ = ["headline", "state"]
