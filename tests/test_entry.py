@@ -91,11 +91,11 @@ def test_every_blob_is_named_by_its_content(value: Any) -> None:
 
 turns = st.tuples(
     st.sampled_from([{"role": "assistant"}, {"role": "model"}, {"type": "reasoning"}, {"type": "function_call"}]),
-    st.lists(values, max_size=2),
+    st.lists(values, max_size=1),
 ).map(lambda turn: [{**turn[0], "content": LONG}, *turn[1], {"role": "user", "content": "?"}])
 
 
-@given(st.lists(values, max_size=20), st.lists(turns, max_size=2), turns)
+@given(st.lists(values, max_size=3), st.lists(turns, max_size=2), turns)
 def test_a_longer_conversation_adds_only_what_is_new(asked: list[Any], talk: list[list[Any]], turn: list[Any]) -> None:
     history = [{"role": "system", "content": LONG}, *asked, *(message for turn in talk for message in turn), "?"]
     _, before = pack_value({"messages": history})

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from itertools import accumulate, islice, pairwise
+from itertools import accumulate, islice, pairwise, takewhile
 from json.encoder import encode_basestring_ascii
 from typing import Any, NamedTuple
 
@@ -35,6 +35,8 @@ _NUMBER = re.compile("0|[1-9][0-9]{0,14}")
 _ESCAPED = re.compile(r"\\u00([2-6][0-9a-f]|7[0-9a-e])")
 _GAP = "\x7f"
 """Stands in a form for what was taken out. A text that has one of its own is left as it is."""
+_STRIDE = 64
+"""Texts that are looked at together: a bound on what is looked at again after one that is spelled in another way."""
 
 
 class _Spelling(NamedTuple):
@@ -105,24 +107,24 @@ class _Form(NamedTuple):
         """What stands in the gaps of the first of these texts that have this form, gap by gap; `most`: characters."""
         first, *others, last = self.pieces
         start, cut, least = len(first), -len(last) or None, self.size
-        found: list[list[str]] = [[] for _ in self.columns]
+        between = list[str]()
         for text in texts:
             if not (least <= len(text) < least + most and text.startswith(first) and text.endswith(last)):
                 break
-            tokens = _split(text[start:cut], others) if others else [text[start:cut]]
-            if tokens is None:
-                break
-            for gap, token in zip(found, tokens, strict=True):
-                gap.append(token)
-        return found
+            between.append(text[start:cut])
+        if not others:
+            return [between]
+        rows = list(takewhile(bool, (_split(text, others) for text in between)))
+        return [list(gap) for gap in zip(*rows, strict=True)] or [[]]
 
 
-def _split(text: str, pieces: Sequence[str]) -> list[str] | None:
+def _split(text: str, pieces: Sequence[str]) -> list[str]:
+    """What stands between these; nothing where they do not follow each other."""
     tokens, start = list[str](), 0
     for piece in pieces:
         end = text.find(piece, start)
         if end < 0:
-            return None
+            return []
         tokens.append(text[start:end])
         start = end + len(piece)
     return [*tokens, text[start:]]
@@ -157,7 +159,10 @@ class _Taking:
         while at < len(texts):
             form = self._cut(texts[at])
             count = 1 + (self._run(form, texts, at + 1) if form.columns and at + 1 < len(texts) else 0)
-            self._order += (form.at, count)
+            if self._order and self._order[-2] == form.at:
+                self._order[-1] += count
+            else:
+                self._order += (form.at, count)
             at += count
 
     def _run(self, form: _Form, texts: Sequence[str], at: int) -> int:
@@ -165,7 +170,7 @@ class _Taking:
         if len(set(form.columns)) < len(form.columns):
             return 0
         columns = [self.columns[number] for number in form.columns]
-        gaps = form.gaps(islice(texts, at, None), self._long)
+        gaps = form.gaps(islice(texts, at, at + _STRIDE), self._long)
         while gaps[0]:
             read = [column.read(gap, self._spelling) for column, gap in zip(columns, gaps, strict=True)]
             if None not in read:
