@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import random
 import subprocess
 import sys
 
+import genai_prices
 import pytest
+from genai_prices.data_snapshot import get_snapshot
 
 from onward.ask import Usage
 from onward.errors import UsageError
@@ -26,6 +29,25 @@ def test_what_was_read_from_a_cache_costs_less_and_what_was_written_more() -> No
     bound = Prices().bound("anthropic", "claude-sonnet-4-5", Usage(1000, 0), caching=True)
     assert plain and read and written and bound
     assert read < plain < written <= bound
+
+
+def test_every_price_is_the_very_one_that_the_list_says() -> None:
+    chance, prices, compared = random.Random(3), Prices(), 0
+    for vendor in get_snapshot().providers:
+        for model in vendor.models:
+            for _ in range(3):
+                size = 10 ** chance.randrange(1, 7)
+                used = Usage(chance.randrange(size), chance.randrange(5000), cached=chance.randrange(size))
+                writes = chance.choice((0, chance.randrange(size)))
+                caches = {"cache_read_tokens": min(used.cached, used.input), "cache_write_tokens": writes}
+                counts = genai_prices.Usage(input_tokens=used.input, output_tokens=used.output, **caches)
+                try:
+                    listed = float(genai_prices.calc_price(counts, model.id, provider_id=vendor.id).total_price)
+                except (ValueError, LookupError):
+                    continue
+                assert prices.cost(vendor.id, model.id, used, cache_writes=writes) == listed, model.id
+                compared += 1
+    assert compared > 1000
 
 
 def test_unknown_is_none_and_ours_is_free() -> None:

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from decimal import Decimal
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from onward.ask import Usage
 from onward.errors import UsageError
@@ -19,6 +20,7 @@ __all__ = ["Price", "Prices", "parse_price"]
 
 _FREE = frozenset({"local", "python"})
 _VENDORS = {"openai-responses": "openai"}
+_CACHES = ("cache_read_tokens", "cache_write_tokens")
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +29,27 @@ class Price:
 
     input: float
     output: float
+
+
+class _Rates(NamedTuple):
+    """USD a token, where a price is so many tokens times so much: the list asks in a fifteenth of a millisecond, and
+    each call is priced twice."""
+
+    input: Decimal
+    output: Decimal
+    cached: Decimal
+    """What a token more or less costs that was read from a cache, or written to it."""
+    written: Decimal
+    below: int | None
+    """Tokens of input from which other prices hold."""
+
+    def cost(self, usage: Usage, cached: int, written: int) -> float | None:
+        """What these cost; None where the list itself must say."""
+        if cached + written > usage.input or (self.below is not None and usage.input >= self.below):
+            return None
+        return float(
+            usage.input * self.input + usage.output * self.output + cached * self.cached + written * self.written
+        )
 
 
 def parse_price(text: str) -> tuple[str, Price]:
@@ -48,6 +71,7 @@ class Prices:
 
     given: Mapping[str, Price] = field(default_factory=dict)
     _known: dict[tuple[str, str], Any] = field(default_factory=dict, repr=False)
+    _rates: dict[tuple[str, str], _Rates | None] = field(default_factory=dict, repr=False)
 
     def own(self, provider: str, model: str) -> Price | None:
         """The price that was given for this model, if one was."""
@@ -60,8 +84,7 @@ class Prices:
             return (usage.input * price.input + usage.output * price.output) / 1e6
         if provider in _FREE:
             return 0.0
-        counts = {"cache_read_tokens": min(usage.cached, usage.input), "cache_write_tokens": cache_writes}
-        return self._listed(provider, model, usage, {name: count for name, count in counts.items() if count})
+        return self._listed(provider, model, usage, min(usage.cached, usage.input), cache_writes)
 
     def bound(self, provider: str, model: str, usage: Usage, *, caching: bool = False) -> float | None:
         """What so many tokens cost at most. `caching`: whether input may be written to a cache, which costs more."""
@@ -83,17 +106,48 @@ class Prices:
         found: ModelInfo | None = self._known[provider, model]
         return found
 
-    def _listed(self, provider: str, model: str, usage: Usage, cached: dict[str, int]) -> float | None:
-        if self._info(provider, model) is None:
+    def _listed(self, provider: str, model: str, usage: Usage, cached: int, written: int) -> float | None:
+        info = self._info(provider, model)
+        if info is None:
             return None
+        if (provider, model) not in self._rates:
+            self._rates[provider, model] = _rates_of(info)
+        rates = self._rates[provider, model]
+        found = rates.cost(usage, cached, written) if rates is not None else None
+        if found is not None:
+            return found
         import genai_prices
 
-        counts = genai_prices.Usage(input_tokens=usage.input, output_tokens=usage.output, **cached)
+        caches = {name: count for name, count in zip(_CACHES, (cached, written), strict=True) if count}
+        counts = genai_prices.Usage(input_tokens=usage.input, output_tokens=usage.output, **caches)
         try:
-            found = genai_prices.calc_price(counts, model, provider_id=_VENDORS.get(provider, provider))
+            listed = genai_prices.calc_price(counts, model, provider_id=_VENDORS.get(provider, provider))
         except (ValueError, LookupError):
             return None
-        return float(found.total_price)
+        return float(listed.total_price)
+
+
+def _rates_of(info: ModelInfo) -> _Rates | None:
+    """A model's prices as rates; None where they go by the hour, or by more than tokens."""
+    from genai_prices import Usage as Counts
+    from genai_prices.types import ModelPrice, TieredPrices
+
+    prices = info.prices
+    if not isinstance(prices, ModelPrice):
+        return None
+
+    def of(**counts: int) -> Decimal:
+        return prices.calc_price(Counts(**counts))["total_price"] / 1000
+
+    try:
+        if of(input_tokens=0, output_tokens=0):
+            return None
+        plain, out = of(input_tokens=1000, output_tokens=0), of(input_tokens=0, output_tokens=1000)
+        cached, written = (of(input_tokens=1000, output_tokens=0, **{name: 1000}) - plain for name in _CACHES)
+    except (ValueError, LookupError):
+        return None
+    starts = [tier.start for price in vars(prices).values() if isinstance(price, TieredPrices) for tier in price.tiers]
+    return _Rates(plain, out, cached, written, min(starts, default=None))
 
 
 def _lookup(vendor: str, model: str) -> ModelInfo | None:
