@@ -73,8 +73,8 @@ def test_any_sequence_of_bodies_is_read_and_matched_as_each_would_be_alone(proto
             body = {"stream": True, history: messages, **tail} if chance.random() < 0.8 else {**tail, history: messages}
             found = bodies.read(dumps(body), history)
             assert found.value == body and list(found.value) == list(body)
-            before = found.around.request if found.around is not None else None
-            seen = request_of(protocol, found.value, rules, said=found.said, before=before)
+            before, same = (found.around.request, found.around.same) if found.around is not None else (None, False)
+            seen = request_of(protocol, found.value, rules, said=found.said, before=before, same_around=same)
             alone = request_of(protocol, body, rules)
             if found.around is not None:
                 found.around.request = seen
@@ -84,14 +84,16 @@ def test_any_sequence_of_bodies_is_read_and_matched_as_each_would_be_alone(proto
 
 def test_what_two_requests_share_is_hashed_once_and_what_only_looks_equal_is_not_shared() -> None:
     bodies, made = Bodies(), []
-    for odd in ([{"a": 1}, {"b": 2}], [{"a": 1}, {"b": 2}, {"c": 3}], [{"a": True}, {"b": 2}]):
-        found = bodies.read(orjson.dumps(body_of(odd)), "messages")
-        before = made[-1] if made else None
-        made.append(request_of("chat", found.value, said=found.said, before=before))
-        assert made[-1].whole == request_of("chat", body_of(odd)).whole
+    bodies_of = [[{"a": 1}, {"b": 2}], [{"a": 1}, {"b": 2}, {"c": 3}], [{"a": True}, {"b": 2}]]
+    for body in [*map(body_of, bodies_of), body_of(bodies_of[0], max_tokens=True), body_of(bodies_of[0], max_tokens=1)]:
+        found = bodies.read(orjson.dumps(body), "messages")
+        assert found.around is not None
+        before, same = found.around.request, found.around.same
+        made.append(request_of("chat", found.value, said=found.said, before=before, same_around=same))
+        found.around.request = made[-1]
+        assert made[-1].whole == request_of("chat", body).whole
     assert made[1].envelope is made[0].envelope and made[1].hashes[0] is made[0].hashes[0]
-    other = request_of("chat", body_of([{"a": 1}], max_tokens=True), before=made[0])
-    assert other.whole == request_of("chat", body_of([{"a": 1}], max_tokens=True)).whole != made[0].whole
+    assert made[3].whole != made[4].whole
 
 
 def test_a_list_that_is_there_twice_is_never_gone_on_from() -> None:

@@ -40,12 +40,14 @@ class Around:
     """What surrounds a conversation in its body: the bytes before the first message and after the last, and the body
     that they make where the list has one item that is no message."""
 
-    __slots__ = ("head", "request", "tail", "value")
+    __slots__ = ("head", "request", "same", "tail", "value")
 
-    def __init__(self, head: bytes, tail: bytes, value: dict[str, Any], request: Any = None) -> None:
+    def __init__(self, head: bytes, tail: bytes, value: dict[str, Any], before: Around | None = None) -> None:
         self.head, self.tail, self.value = head, tail, value
-        self.request = request
+        self.request: Any = before.request if before is not None else None
         """What the conversation came to as a request, this time or the last: for whoever works that out to keep."""
+        self.same = before is not None and value is before.value
+        """Whether these are the very bytes of the last time."""
 
 
 class Body(NamedTuple):
@@ -133,7 +135,7 @@ def _resumed(raw: bytes, history: str, before: Around, known: list[Said], at: in
         return None
     said = [*known, *map(Said, new, texts)]
     whole = {**value, history: [one.value for one in said]}
-    return Body(whole, said, Around(before.head, tail, value, before.request))
+    return Body(whole, said, Around(before.head, tail, value, before))
 
 
 def _rest(head: bytes, tail: bytes, history: str) -> dict[str, Any] | None:

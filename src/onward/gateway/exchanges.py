@@ -90,12 +90,12 @@ class Request:
 
 def request_of(
     protocol: str, body: Json, rules: Rules = GENERIC, *, target: str = "", said: Sequence[Said] = (),
-    before: Request | None = None,
+    before: Request | None = None, same_around: bool = False,
 ) -> Request:  # fmt: skip
     """What matching needs of a request body. `target`: what the path says and the body does not (Gemini's model,
     `count_tokens`), never the host. `said`: its messages, with what earlier requests worked out of them under the same
-    rules. `before`: an earlier request under these rules; what both hold of the very same values is not hashed again.
-    Raises Refused for what is not JSON."""
+    rules. `before`: an earlier request under these rules; the messages that both hold are not hashed again, nor what
+    surrounds them, where that was read from the same bytes (`same_around`). Raises Refused for what is not JSON."""
     form = FORMS[protocol]
     seen = normalised(protocol, body, rules, said)
     messages, rest = tuple(form.messages(seen)), form.rest(seen)
@@ -104,7 +104,7 @@ def request_of(
     if before is not None and (before.protocol, before.target) == (protocol, target):
         shared = _shared(messages, before.messages)
         hashes, links = list(before.hashes[:shared]), list(before.chain[: shared + 1])
-        if rest.keys() == before.rest.keys() and all(value is before.rest[name] for name, value in rest.items()):
+        if same_around and rest == before.rest:  # of the same bytes, what is equal has equal JSON
             kind, envelope = before.kind, before.envelope
     for message in messages[len(hashes) :]:
         hashes.append(hash_of(message))

@@ -239,8 +239,9 @@ class _Visit:
         else:
             model, stream = str(body.get("model") or ""), body.get("stream") is True
         target = target_of(self.protocol, model)
-        before = around.request if around is not None else None
-        request = request_of(self.protocol, body, guest.terms.rules, target=target, said=said, before=before)
+        before, same = (around.request, around.same) if around is not None else (None, False)
+        rules = guest.terms.rules
+        request = request_of(self.protocol, body, rules, target=target, said=said, before=before, same_around=same)
         if around is not None:
             around.request = request
         retried = self.headers.get("x-stainless-retry-count", "0") not in ("", "0")

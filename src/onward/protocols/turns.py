@@ -142,12 +142,15 @@ class Form:
     def _each_in_order(self, messages: Sequence[Json], field: str) -> Sequence[Json]:
         ranks = self._ranks(messages)
         made: list[Json] = []
+        changed = False
         for message in messages:
-            if len(self.results(message)) > 1:
-                ordered = _sorted_runs(message[field], self._id, ranks)
-                message = message if ordered is message[field] else {**message, field: ordered}
+            items = message.get(field)
+            if isinstance(items, list) and len(items) > 1 and len(self.results(message)) > 1:
+                ordered = _sorted_runs(items, self._id, ranks)
+                changed = changed or ordered is not items
+                message = message if ordered is items else {**message, field: ordered}
             made.append(message)
-        return made if any(new is not old for new, old in zip(made, messages, strict=True)) else messages
+        return made if changed else messages
 
     def _id(self, item: Any) -> str | None:
         """The call id of a tool result; None for anything else."""
