@@ -74,10 +74,20 @@ class _Spelling(NamedTuple):
 class _Column:
     """Strings of one kind in their order, or numbers."""
 
-    __slots__ = ("are_numbers", "pieces")
+    __slots__ = ("are_numbers", "pieces", "size")
 
     def __init__(self, *, are_numbers: bool) -> None:
-        self.are_numbers, self.pieces = are_numbers, list[Any]()
+        self.are_numbers, self.pieces, self.size = are_numbers, list[Any](), 0
+
+    def add(self, pieces: Sequence[Any]) -> None:
+        """These come next."""
+        self.pieces += pieces
+        if not self.are_numbers:
+            self.size += sum(map(len, pieces))
+
+    def says(self, words: str) -> bool:
+        """Whether this is all that was said in it so far."""
+        return self.size == len(words) and "".join(self.pieces) == words
 
     def read(self, tokens: Sequence[str], spelling: _Spelling) -> Sequence[Any] | None:
         """The pieces that these tokens are; None where one of them is none."""
@@ -175,7 +185,7 @@ class _Taking:
             read = [column.read(gap, self._spelling) for column, gap in zip(columns, gaps, strict=True)]
             if None not in read:
                 for column, pieces in zip(columns, read, strict=True):
-                    column.pieces += pieces or ()
+                    column.add(pieces or ())
                 break
             gaps = [gap[: len(gap) // 2] for gap in gaps]  # one is spelled in another way: take some before it
         return len(gaps[0])
@@ -188,13 +198,13 @@ class _Taking:
             if number is not None:
                 begin, end = found.span(2)
                 column = self._column("", place)
-                self.columns[column].pieces.append(int(number))
+                self.columns[column].add([int(number)])
             else:
                 begin, end = found.end(), _end(text, found.end())
                 if end - begin < self._least or (words := self._spelling.words([text[begin:end]])) is None:
                     continue
                 column = self._column(kind, place, words[0])
-                self.columns[column].pieces += words
+                self.columns[column].add(words)
             pieces.append(text[start:begin])
             columns.append(column)
             start = end
@@ -205,14 +215,11 @@ class _Taking:
     def _column(self, kind: str, place: str, words: str = "") -> int:
         """Where it belongs. A long text stands alone in a body, and where a stream says again what it said."""
         at = len(self.columns)
-        if len(words) < self._long or not (self._least > 1 or self._is_again(words)):
+        if len(words) < self._long or not (self._least > 1 or any(column.says(words) for column in self.columns)):
             at = self._kinds.setdefault((kind, place), at)
         if at == len(self.columns):
             self.columns.append(_Column(are_numbers=not kind))
         return at
-
-    def _is_again(self, words: str) -> bool:
-        return any(not column.are_numbers and "".join(column.pieces) == words for column in self.columns)
 
     def packed(self) -> dict[str, Any]:
         """As it is stored."""
