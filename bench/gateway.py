@@ -76,7 +76,9 @@ async def upstream() -> None:
             loop.call_later(0.001, flow, to, at + 1)
 
     def post(to: loopback.Answerer, raw: memoryview) -> None:
-        ends = bytes(raw[:200]) + bytes(raw[-400:])  # whoever sends it, what is not the history stands there
+        ends = bytes(raw[:200]) + bytes(raw[-400:])  # what is not the history mostly stands there
+        if b"wait-" not in ends:
+            ends = bytes(raw)
         wait = int(ends[ends.index(b"wait-") + 5 :][:3]) / 1000
         answered = flow if b'"stream": true' in ends or b'"stream":true' in ends else (lambda to: to.say(body))
         if wait:

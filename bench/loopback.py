@@ -1,7 +1,7 @@
 """HTTP on loopback at the least cost that Python has: what asks and what answers must not be what is measured.
 
 Both sides are protocols on the bare sockets, on uvloop where it is installed. They understand what the benches' own
-parts say to each other and no more: a body with its length before it, an answer with its length or in chunks.
+parts say to each other and no more: one body at a time, with its length before it or in chunks.
 """
 
 from __future__ import annotations
@@ -131,16 +131,17 @@ class Answerer(asyncio.BufferedProtocol):
     def buffer_updated(self, nbytes: int) -> None:
         """They are there."""
         self._filled += nbytes
-        if not self._whole:
+        if not self._body_at:
             end = self._room.find(b"\r\n\r\n", 0, self._filled)
             if end < 0:
                 return
             length = _LENGTH.search(self._room, 0, end)
             self._body_at = end + 4
-            self._whole = self._body_at + (int(length[1]) if length else 0)
-        if self._filled >= self._whole:
-            body = self._view[self._body_at : self._whole]
-            self._filled = self._whole = 0
+            self._whole = self._body_at + int(length[1]) if length else 0
+        over = self._filled >= self._whole if self._whole else self._room.endswith(_END, 0, self._filled)
+        if over:
+            body = self._view[self._body_at : self._filled]
+            self._filled = self._whole = self._body_at = 0
             self._answer(self, body)
 
     def say(self, text: bytes) -> None:
