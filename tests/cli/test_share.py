@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import json
+import sqlite3
 import stat
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 from tests.cli.test_look import Shell
+
+from onward.journal.blobs import whole
 
 FORMATS = ["gaia-checkpoint", "gaia-submission", "events-jsonl", "results-jsonl", "csv"]
 
@@ -117,9 +121,12 @@ def test_verify_counts_what_is_whole(shell: Shell) -> None:
 
 def _edit(path: Path) -> None:
     """Change one byte of an answer, where no structure of the file notices."""
+    with closing(sqlite3.connect(f"file:{path}?immutable=1", uri=True)) as connection:
+        bodies = [body for (body,) in connection.execute("SELECT body FROM entries ORDER BY seq")]
+    body = next(body for body in bodies if isinstance(body, bytes) and b"It is 3." in whole(body))
     content = path.read_bytes()
-    at = content.index(b"It is 3.")
-    path.write_bytes(content[:at] + b"It is 8." + content[at + 8 :])
+    at = content.index(body) + len(body) - 1
+    path.write_bytes(content[:at] + bytes([content[at] ^ 1]) + content[at + 1 :])
 
 
 def _cut(path: Path) -> None:
