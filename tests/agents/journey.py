@@ -22,7 +22,7 @@ from tests.cli.console import Done, Shell, ended, until
 
 from onward.gateway.normalisers import normalised, rules_for
 from onward.gateway.scripted import Answering, Request
-from onward.runs import open_run
+from onward.runs import open_run, stored_runs
 from onward.sandbox.marks import MARKER, folders
 from onward.staging import place_of
 from onward.testing import EQUAL_EPISODE, Fault, ProviderServer, Script
@@ -63,6 +63,8 @@ class Waiting:
         self.given = 0
         self.slowly = False
         """Whether the answer after those comes slowly instead."""
+        self.kept = 0
+        """Requests that are kept waiting."""
         self.reached = threading.Event()
 
     def __call__(self, request: Request) -> Any:
@@ -70,13 +72,14 @@ class Waiting:
         if self.answers is not None and self.given >= self.answers:
             self.reached.set()
             if not self.slowly:
+                self.kept += 1
                 return Fault("hang")
         self.given += 1
         return self.script(request)
 
     def after(self, answers: int | None) -> None:
         """From now on."""
-        self.answers = answers
+        self.answers, self.kept = answers, 0
         self.reached.clear()
 
 
@@ -152,13 +155,30 @@ class Journey:
         """The same, killed while the request after so many answers is under way; `slowly`: while it is answered."""
         self.waiting.slowly, self.server.pace = slowly, 0.1 if slowly else 0.0
         self.waiting.after(answers)
+        before = self._doubts()
         process = self.start(*words)
         self.wait(self.waiting.reached.is_set, f"the call after answer {answers}")
+        if not slowly:  # of two lanes, one may ask on while the other's answer is being recorded
+            self.wait(
+                lambda: all(now - before.get(run, 0) <= self.waiting.kept for run, now in self._doubts().items()),
+                "all that was answered is recorded",
+            )
         kill(process)
         self.waiting.after(None)
         if slowly:
             until(lambda: self.billed == answers + 1, "the provider's end: it bills what nobody hears")
             self.server.pace = 0.0
+
+    def _doubts(self) -> dict[str, int]:
+        """Calls of each run that have no answer, those that were cut off included."""
+        found: dict[str, int] = {}
+        for folder in stored_runs(self.shell.store):
+            run = open_run(folder)
+            try:
+                found[folder.name] = run.journal.sums().doubt[2]
+            finally:
+                run.close()
+        return found
 
     @property
     def billed(self) -> int:
