@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -14,7 +13,7 @@ from onward.agents.verifying import Verdict, lay_out_solution, verify
 from onward.agents.workplace import context_of, kind_for, spec_of, workspace
 from onward.episode import AGENT_SECONDS, Episode, File, Folder
 from onward.errors import NotThere, OnwardError, UsageError
-from onward.sandbox import Place, Ran, Sandbox, open_sandbox, reap
+from onward.sandbox import Place, Ran, Sandbox, open_sandbox, reap, scratch, sweep
 from onward.tasks import Task
 from onward.tasks.folders import EXAMPLES, Found, folders, look
 
@@ -57,6 +56,7 @@ def tried(path: Path, sandbox: Mapping[str, Any], place: Path) -> Tried:
         raise UsageError(f"{path} cannot be run: {'; '.join(found.wrong)}")
     place.mkdir(parents=True, exist_ok=True, mode=0o700)
     reap(place)  # what a check that was killed left
+    sweep()
     return asyncio.run(_Trial(found.task, sandbox, place).tried())
 
 
@@ -92,8 +92,8 @@ class _Trial:
         return Tried(tuple(wrong), solved.reward, untouched.reward, ran.seconds, kind)
 
     async def _attempt(self, kind: str, *, solving: bool) -> tuple[Verdict, Ran | None]:
-        with tempfile.TemporaryDirectory(prefix="onward-build-") as built:
-            context = context_of(self._episode, self._blob, Path(built)) if kind == "container" else None
+        with scratch() as built:
+            context = context_of(self._episode, self._blob, built) if kind == "container" else None
             spec = replace(spec_of(self._episode, Installed("", ()), Path(), context), socket=None)
             async with open_sandbox(spec, Place(self._place, "check")) as sandbox:
                 await workspace(sandbox, self._episode, self._blob, kind)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-import tempfile
 from collections.abc import AsyncIterator, Iterable, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -24,7 +23,7 @@ from onward.gateway.proxy import Door
 from onward.history import History
 from onward.keys import Key
 from onward.runs import Run
-from onward.sandbox import Engine, reap
+from onward.sandbox import Engine, reap, scratch, sweep
 from onward.sandbox.images import digest_of, engines
 from onward.tasks import Task
 
@@ -42,6 +41,7 @@ def place_of(store: Path) -> Path:
 def swept(store: Path, *, containers: bool) -> list[str]:
     """Remove what killed runs left of their sandboxes; a line for each. Those of living runs are not touched."""
     root = place_of(store)
+    sweep()
     if not root.is_dir() and not containers:
         return []
     commands = [one.command for one in engines().values() if isinstance(one, Engine)] if containers else []
@@ -165,8 +165,8 @@ async def staged(
     place = place_of(settings.store)
     place.mkdir(parents=True, exist_ok=True, mode=0o700)
     # A path of a unix socket has at most 107 bytes, so it cannot lie in the store.
-    with tempfile.TemporaryDirectory(prefix="onward-") as folder:
-        socket = Path(folder) / "gateway.sock"
+    with scratch() as folder:
+        socket = folder / "gateway.sock"
         await door.open(str(socket))
         for path, mode in ((folder, 0o755), (socket, 0o666)):
             os.chmod(path, mode)  # a container's user is not ours; what is asked needs a trial's token

@@ -7,7 +7,6 @@ answers come from the record; where the record ends it is on its own again (SEMA
 from __future__ import annotations
 
 import asyncio
-import tempfile
 from collections.abc import Callable, Collection, Mapping
 from contextlib import AbstractAsyncContextManager, suppress
 from dataclasses import dataclass, field, replace
@@ -29,7 +28,7 @@ from onward.gateway.providers import Provider
 from onward.gateway.proxy import Door
 from onward.keys import Key
 from onward.protocols import PROTOCOLS
-from onward.sandbox import Place, Ran, Sandbox, SandboxFailed, open_sandbox
+from onward.sandbox import Place, Ran, Sandbox, SandboxFailed, open_sandbox, scratch
 from onward.sandbox.container import Container
 
 __all__ = ["Policy", "Stage"]
@@ -151,9 +150,9 @@ class _Play:
             miss=policy.miss, live=self._renamed, exact_only=self.ctx.key.names[0] in policy.exact_only, cut=policy.cut,
         )  # fmt: skip
         guest, dismissed = door.guest(token), False
-        with tempfile.TemporaryDirectory(prefix="onward-build-") as folder:
+        with scratch() as folder:
             try:
-                async with await self._sandbox(Path(folder)) as sandbox:
+                async with await self._sandbox(folder) as sandbox:
                     await workspace(sandbox, self.episode, self.ctx.world.blob, kind_for(self.episode))
                     ran, timeout = await self._act(sandbox, token, guest)
                     dismissed = True

@@ -5,7 +5,6 @@ What its requests then differ in, and no rule covers, is what a resume would stu
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -32,6 +31,7 @@ from onward.limits import Bounds, Limits
 from onward.once import Recorder
 from onward.plan import Voids
 from onward.retry import Retry
+from onward.sandbox import scratch
 
 __all__ = ["Rehearsal", "rehearse"]
 
@@ -80,8 +80,8 @@ async def _play(
             yield provider, "model"
 
         door = Door({})
-        with tempfile.TemporaryDirectory(prefix="onward-") as folder:
-            socket = Path(folder) / "gateway.sock"
+        with scratch() as folder:
+            socket = folder / "gateway.sock"
             await door.open(str(socket))
             try:
                 stage = Stage(door, reach, cache, place, socket, "rehearsal", say)

@@ -10,7 +10,6 @@ from __future__ import annotations
 import asyncio
 import json
 import math
-import tempfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,7 +19,7 @@ from onward.agents.workplace import write_out
 from onward.episode import Episode, Folder, Verifier
 from onward.errors import OnwardError, StepFailed, StepOwed
 from onward.fingerprint import canonical
-from onward.sandbox import Ran, Sandbox, SandboxFailed
+from onward.sandbox import Ran, Sandbox, SandboxFailed, scratch
 
 __all__ = ["Solution", "Verdict", "lay_out_solution", "verify"]
 
@@ -95,8 +94,8 @@ async def lay_out_solution(sandbox: Sandbox, episode: Episode, blob: Blob) -> So
 
 async def _lay_out(sandbox: Sandbox, episode: Episode, blob: Blob, prefix: str, target: str) -> None:
     """Put the task's files below `prefix` at `target`, and nothing else that is there."""
-    with tempfile.TemporaryDirectory(prefix="onward-files-") as folder:
-        place = Path(folder) / "files"  # the folder itself is for us alone, and its mode would come along
+    with scratch() as folder:
+        place = folder / "files"  # the folder itself is for us alone, and its mode would come along
         place.mkdir()
         await asyncio.to_thread(write_out, episode, blob, prefix, place)
         for inside in [target, *filter(None, [_ELSEWHERE.get(target)])]:
@@ -125,8 +124,8 @@ async def verify(sandbox: Sandbox, episode: Episode, blob: Blob) -> Verdict:
     case = _Case(folder, verifier, ran)
     if ran.timed_out:
         case.wrong(f"did not end within its {verifier.seconds:g} s: raise verifier.timeout_sec in the task")
-    with tempfile.TemporaryDirectory(prefix="onward-verdict-") as place:
-        out = Path(place) / "verifier"
+    with scratch() as place:
+        out = place / "verifier"
         try:
             await sandbox.get(LOGS, out, most=_MOST)
         except SandboxFailed as error:

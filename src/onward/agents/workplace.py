@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import tempfile
 from collections.abc import Callable, Mapping
 from functools import cache
 from pathlib import Path, PurePosixPath
@@ -12,7 +11,7 @@ from typing import Any
 from onward.agents.contract import Installed
 from onward.episode import Environment, Episode
 from onward.errors import UsageError, did_you_mean
-from onward.sandbox import KINDS, Engine, Sandbox, SandboxFailed, Spec
+from onward.sandbox import KINDS, Engine, Sandbox, SandboxFailed, Spec, scratch
 from onward.sandbox.bubblewrap import reaches
 from onward.sandbox.images import engines
 
@@ -153,8 +152,8 @@ async def workspace(sandbox: Sandbox, episode: Episode, blob: Callable[[str], by
     """Put there what the agent works on, and the folders that it may look for. An image of the task's own holds the
     work already."""
     if episode.folder is not None and kind == "container":
-        with tempfile.TemporaryDirectory(prefix="onward-files-") as folder:
-            nothing = Path(folder) / "files"
+        with scratch() as folder:
+            nothing = folder / "files"
             nothing.mkdir()
             for place in FOLDERS:
                 await sandbox.put(nothing, place)  # makes it: who is not root in there could not

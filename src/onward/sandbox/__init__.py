@@ -25,10 +25,11 @@ from onward.sandbox.contract import (
 from onward.sandbox.images import Engine, docker_at, engines
 from onward.sandbox.process import Process, ways
 from onward.sandbox.reap import reap
+from onward.sandbox.scratch import scratch, sweep
 
 __all__ = [
     "KINDS", "Bind", "Engine", "Finding", "Left", "Place", "Ran", "Sandbox", "SandboxFailed", "Snapshot", "Spec",
-    "Taken", "available", "docker_at", "open_sandbox", "reap",
+    "Taken", "available", "docker_at", "open_sandbox", "reap", "scratch", "sweep",
 ]  # fmt: skip
 
 
