@@ -387,6 +387,12 @@ def test_the_true_key_is_neither_in_its_environment_nor_in_the_run(
     assert bench.server.requests[0].headers["authorization"] == f"Bearer {KEY}"
     for path in (bench.folder / "runs").rglob("*"):
         assert not path.is_file() or KEY.encode() not in path.read_bytes()
+    run = open_run(stored_runs(bench.folder / "runs")[0])
+    try:  # unpacked: what lies in files is compressed
+        said = [str(dict(entry.data)) for entry in run.entries("", ("plan", "intent", "result", "served", "void"))]
+    finally:
+        run.close()
+    assert "one" in "".join(said) and not any(KEY in each for each in said)
 
 
 def test_a_key_among_its_words_is_refused_before_anything_is_written(bench: Bench) -> None:
