@@ -157,7 +157,7 @@ def test_what_came_to_its_limit_is_continued_killed_and_continued_still_and_pays
         journey.killed(4, "continue", original)
         done = journey("resume")
         assert done.code == 0, done
-        assert journey.billed == 5
+        assert journey.billed == 5, journey("show", "latest/notes", "--trajectory").out
         assert journey.value["exchanges"]["served"] == {"exact": 4}
         assert journey.value["workspace"] == whole(name).value["workspace"]
         again = journey("continue", original)
