@@ -19,6 +19,7 @@ from typing import Any, Literal, get_args
 
 from onward.errors import UsageError
 from onward.fingerprint import digest_of
+from onward.gateway.bodies import Said
 from onward.gateway.normalisers.paths import GONE, Act, Known, Memory, Place, places, rewritten
 from onward.protocols.turns import FORMS
 
@@ -155,13 +156,5 @@ def normalised(protocol: str, body: Mapping[str, Any], rules: Rules, said: Seque
         if ordered is not messages:
             body = {**body, form.history: list(ordered)}
             known = {id(one.value): one for one in said}
-            said = [known.get(id(one)) or _Changed(one) for one in ordered] if said else ()
+            said = [known.get(id(one)) or Said(one) for one in ordered] if said else ()
     return rewritten(body, tree, {}, {form.history: said} if said else {})  # type: ignore[no-any-return]
-
-
-@dataclass(slots=True)
-class _Changed:
-    """A message that was put in order, so nothing of it is known."""
-
-    value: Any
-    form: Any = None
