@@ -118,8 +118,7 @@ def own_command(run: Run) -> str:
     wrapped = next((one["wrapped"] for one in solvers if one.get("wrapped")), ())
     if not wrapped:
         return ""
-    last = [data["command"] for data in (run.facts, *run.extensions) if "command" in data]
-    words = wrapped if "--" in wrapped else [*wrapped, "--", *last[-1]]
+    words = wrapped if "--" in wrapped else [*wrapped, "--", *run.command]
     return f"In {run.config.get('folder', '.')}: onward wrap {shlex.join(words)}"
 
 

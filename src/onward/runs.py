@@ -72,6 +72,12 @@ class Run:
             model: price for told in (self.config["spec"].get("prices") or {}, *later) for model, price in told.items()
         }
 
+    @property
+    def command(self) -> tuple[str, ...]:
+        """The command that made a wrapped program's record, the last one told; empty for every other run."""
+        told = [data["command"] for data in (self.facts, *self.extensions) if "command" in data]
+        return tuple(told[-1]) if told else ()
+
     def heads(self) -> Iterator[Result]:
         """Newest results of all stage steps, in key order (those a void covers included: see `fold`)."""
         for newest in heapq.merge(self.journal.newest(4), self.journal.newest(5), key=lambda head: head.key):

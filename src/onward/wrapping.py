@@ -267,11 +267,10 @@ def _opening(run: Run, terms: Terms) -> Opening:
     if aside and terms.resume:
         how, answers, aside = "back", aside, {}
     doubt, doubt_usd = run.in_doubt()
-    last = [data["command"] for data in (run.facts, *run.extensions) if "command" in data][-1]
     go = 1 if how == "anew" else len(finished) + 1
     return Opening(
         run.name, how, len(answers), sum(answers.values()), at, is_over, value.get("exit") if is_over else None, go,
-        tuple(last), doubt, doubt_usd, len(aside), sum(aside.values()),
+        run.command, doubt, doubt_usd, len(aside), sum(aside.values()),
     )  # fmt: skip
 
 
