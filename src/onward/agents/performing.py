@@ -149,7 +149,7 @@ class _Play:
             self.ctx, providers=spoken, rules=rules_for(self.adapter.name, self.installed.version),
             miss=policy.miss, live=self._renamed, exact_only=self.ctx.key.names[0] in policy.exact_only, cut=policy.cut,
         )  # fmt: skip
-        guest, dismissed = door.guest(token), False
+        guest, dismissed, cancelled = door.guest(token), False, False
         with scratch() as folder:
             try:
                 async with await self._sandbox(folder) as sandbox:
@@ -159,13 +159,11 @@ class _Play:
                     report = await door.dismiss(token)
                     return await self._judged(sandbox, guest, report, ran, timeout)
             except asyncio.CancelledError:  # the run stops at once: what is under way is left in doubt
-                if not dismissed:
-                    dismissed = True
-                    await door.dismiss(token, drain=False)
+                cancelled = True
                 raise
             finally:
                 if not dismissed:
-                    await door.dismiss(token, drain=not isinstance(self.ctx.ended, Stopping))
+                    await door.dismiss(token, drain=not (cancelled or isinstance(self.ctx.ended, Stopping)))
 
     @property
     def _renamed(self) -> dict[str, str]:
