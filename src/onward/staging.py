@@ -5,14 +5,14 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import AsyncIterator, Iterable, Mapping
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from onward.agents import agent
 from onward.agents.contract import Said
 from onward.agents.performing import Policy, Stage
-from onward.agents.workplace import Unplaceable, check_sandbox, kind_for, no_bubblewrap
+from onward.agents.workplace import Unplaceable, check_sandbox, kind_for, no_bubblewrap, no_container
 from onward.config import Settings
 from onward.context import Performer
 from onward.episode import AGENT_SECONDS, Episode, Folder
@@ -31,6 +31,9 @@ __all__ = [
     "agents_of", "asked", "bounds_of", "check_agents", "check_reach", "identified", "place_of", "staged",
     "swept", "unplayable",
 ]  # fmt: skip
+
+_UNKNOWN = ", of unknown content"
+"""What stands after the name of an image instead of its digest."""
 
 
 def place_of(store: Path) -> Path:
@@ -59,8 +62,15 @@ def agents_of(spec: Spec) -> list[SolverSpec]:
 
 
 def identified(spec: Spec) -> Spec:
-    """The experiment with what its agents and images are on this machine, which is part of what it is."""
-    return spec.model_copy(update={"solver": [_identified(solver) for solver in spec.solver]})
+    """The experiment with what its agents and images are on this machine, which is part of what it is.
+
+    An image that cannot be looked up, for want of a container engine, is what the run recorded; where nothing is
+    recorded it is one that nobody knows. Raises UsageError where all solvers are agents in such images.
+    """
+    solvers = [_identified(solver) for solver in spec.solver]
+    if all(one.found.get("image", "").endswith(_UNKNOWN) for one in solvers):
+        _refuse(no_container())
+    return spec.model_copy(update={"solver": solvers})
 
 
 def _identified(solver: SolverSpec) -> SolverSpec:
@@ -68,9 +78,10 @@ def _identified(solver: SolverSpec) -> SolverSpec:
         return solver
     adapter = agent(solver.agent)
     adapter.check(solver.options)
-    sandbox = solver.sandboxed
-    contained = sandbox.get("image") and sandbox.get("kind", "container") == "container"
-    image = digest_of(str(sandbox["image"])) if contained else ""
+    sandbox, image = solver.sandboxed, ""
+    if sandbox.get("image") and sandbox.get("kind", "container") == "container":
+        name = str(sandbox["image"])
+        image = solver.found.get("image") or name + _UNKNOWN if no_container() else digest_of(name)
     found = {"version": adapter.wanted(solver.options), "image": image}
     return solver.model_copy(update={"found": found})
 
@@ -82,7 +93,8 @@ def check_agents(spec: Spec) -> None:
         if adapter.asks and not solver.model and adapter.name != "command":
             raise UsageError(f"{adapter.name} needs a model: --model PROVIDER/NAME")
         check_sandbox(solver.sandboxed)
-        kind_for(Episode(solver.agent, solver.model, "", sandbox=solver.sandboxed))
+        with suppress(Unplaceable):  # another solver may do its part here, and another machine do this one's
+            kind_for(Episode(solver.agent, solver.model, "", sandbox=solver.sandboxed))
 
 
 def unplayable(solver: SolverSpec, task: Task) -> str:
@@ -105,7 +117,11 @@ def check_reach(spec: Spec, trials: Iterable[tuple[str, Task]]) -> None:
         if not why:
             return
     if why:
-        raise UsageError(f"nothing of what is wanted can be done here: {why}")
+        _refuse(why)
+
+
+def _refuse(why: str) -> NoReturn:
+    raise UsageError(f"nothing of what is wanted can be done here: {why}")
 
 
 def asked(run: Run, key: Key, solver: str) -> str:

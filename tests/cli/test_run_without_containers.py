@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import subprocess
 import sys
@@ -94,3 +95,45 @@ def test_a_resume_where_there_is_an_engine_does_exactly_what_needed_one(mixed: S
     # What the agents did is recorded: nothing that is left to do needs a container.
     again = without_engines(mixed, "replay", mixed.run.name, "--stage", "score")
     assert again.code == 0, again.err
+
+
+@pytest.fixture
+def imaged(shell: Shell) -> Shell:
+    """One task for any machine, and two solvers: the one works in an image by name, the other wherever it can."""
+    bubblewrap()
+    task(shell, "a", contained=False)
+    solvers = [{"name": "boxed", "agent": "oracle", "sandbox": {"image": IMAGE}}, {"name": "free", "agent": "oracle"}]
+    shell.write("n.yaml", json.dumps({"tasks": "tasks", "solver": solvers, "score": "reward"}))
+    return shell
+
+
+def test_a_solver_with_an_image_is_owed_where_there_is_no_engine_and_the_others_are_done(imaged: Shell) -> None:
+    planned = without_engines(imaged, "run", "n.yaml", "--plan")
+    assert planned.code == 0 and "1 of 1 tasks: a container is needed" in planned.out, planned.out + planned.err
+    done = without_engines(imaged, "run", "n.yaml")
+    assert done.code == 3, done.out + done.err
+    assert "owed: 1 trial of 2: 1 × a container is needed" in done.out and "apt-get install podman runc" in done.out
+    before = imaged.run
+    again = without_engines(imaged, "resume")
+    assert again.code == 2 and "nothing of what is wanted can be done here: a container is needed" in again.err
+    assert imaged.run == before, "an image that is no better known has not changed"
+
+
+def test_an_image_is_looked_up_where_there_is_an_engine_and_stands_where_there_is_none_again(
+    imaged: Shell, engined: Shell
+) -> None:
+    assert without_engines(imaged, "run", "n.yaml").code == 3
+    done = engined("resume")
+    assert done.code == 0, done.out + done.err
+    assert "solver boxed changed since" in done.out and "1 of 2 done" in done.out
+    again = without_engines(imaged, "replay", imaged.run.name, "--stage", "score")
+    assert again.code == 0 and "changed since" not in again.out, again.out + again.err
+
+
+def test_an_image_for_all_is_refused_before_a_run_is_made(shell: Shell) -> None:
+    bubblewrap()
+    task(shell, "a", contained=False)
+    for words in ((), ("--plan",)):
+        done = without_engines(shell, *RUN, "--image", IMAGE, *words)
+        assert done.code == 2 and "apt-get install" in done.err and not shell.store.exists()
+        assert "nothing of what is wanted can be done here: a container is needed" in done.err

@@ -16,8 +16,8 @@ from onward.sandbox.bubblewrap import reaches
 from onward.sandbox.images import engines
 
 __all__ = [
-    "FOLDERS", "Unplaceable", "check_sandbox", "context_of", "kind_for", "no_bubblewrap", "spec_of", "workspace",
-    "write_out",
+    "FOLDERS", "Unplaceable", "check_sandbox", "context_of", "kind_for", "no_bubblewrap", "no_container",
+    "spec_of", "workspace", "write_out",
 ]  # fmt: skip
 
 FOLDERS = ("/logs", "/tests", "/solution", "/verifier", "/oracle")
@@ -50,10 +50,12 @@ def _usual() -> str:
     return "process" if no_bubblewrap() else "bubblewrap"
 
 
-def _no_container() -> str:
-    """Why there can be no container here, and what to install; empty where there can."""
+def no_container() -> str:
+    """What to say where a container is needed, with what to install; empty where there can be one."""
     found = engines().values()
-    return "" if any(isinstance(one, Engine) for one in found) else "; ".join(map(str, found))
+    if any(isinstance(one, Engine) for one in found):
+        return ""
+    return f"a container is needed, and none can be had on this machine: {'; '.join(map(str, found))}"
 
 
 def kind_for(episode: Episode) -> str:
@@ -70,11 +72,11 @@ def kind_for(episode: Episode) -> str:
     asked = stated or episode.sandbox.get("image")
     if not (asked or wants or environment.image):
         return _usual()
-    lacking = _no_container()
+    lacking = no_container()
     if not lacking:
         return "container"
     if asked or wants:
-        raise Unplaceable(f"a container is needed, and none can be had on this machine: {lacking}", wants)
+        raise Unplaceable(lacking, wants)
     return _usual()
 
 
