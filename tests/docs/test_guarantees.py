@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import re
-import subprocess
-import sys
+from importlib import import_module
 
 from tests.docs import pages
 
@@ -13,18 +12,18 @@ def _named() -> set[str]:
     return set(re.findall(r"`(tests/[\w/]+\.py::[\w:]+)`", (pages.DOCS / "guarantees.md").read_text()))
 
 
+def _there(name: str) -> bool:
+    """Whether pytest collects this: it has imported the file under the same name, if this is not the only one run."""
+    file, *path = name.split("::")
+    found = import_module(file.removesuffix(".py").replace("/", "."))
+    for part in path:
+        found = getattr(found, part, None)
+    return callable(found) and path[-1].startswith("test_")
+
+
 def test_every_test_that_is_named_exists():
-    files = sorted({name.partition("::")[0] for name in _named()})
-    gone = [file for file in files if not (pages.ROOT / file).is_file()]
-    assert not gone
-    words = ["--collect-only", "-q", "-p", "no:cacheprovider", "-o", "addopts=--import-mode=importlib"]
-    done = subprocess.run(
-        [sys.executable, "-m", "pytest", *words, *files],
-        cwd=pages.ROOT, text=True, capture_output=True, check=False,
-    )  # fmt: skip
-    known = {line.partition("[")[0] for line in done.stdout.splitlines() if "::" in line}
-    assert known, done.stdout + done.stderr
-    assert not sorted(_named() - known)
+    assert not [name for name in sorted(_named()) if not (pages.ROOT / name.partition("::")[0]).is_file()]
+    assert not [name for name in sorted(_named()) if not _there(name)]
 
 
 def test_every_promise_names_a_test():
