@@ -108,6 +108,16 @@ def test_what_one_is_refused_for_holds_up_no_other(job: Job) -> None:
     assert jobs.scores(every, gone, job.settings.store) == []
 
 
+def test_a_ctrl_c_while_one_is_told_stops_the_rest(job: Job) -> None:
+    for name in ("one__11111111", "two__22222222", "three__33333333"):
+        job.add(name)
+    gone = jobs.carry_on(list(job.members().values()), job.settings, job.watch, job.terms, None, lambda: bool(late))
+    late = list[str]()
+    assert "not begun" not in next(gone).refused
+    late.append("Ctrl-C")
+    assert [one.refused for one in gone] == ["not begun: Ctrl-C"] * 2
+
+
 def test_the_budget_is_that_of_all_of_them(job: Job) -> None:
     spent = {"usd": 0.75, "tokens": 400}
     bounded = job.settings.having(limits={"budget_usd": 1.0, "budget_tokens": 1000})

@@ -7,7 +7,7 @@ must not depend on who lay beside it. So the same command again finds what is do
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -99,10 +99,12 @@ def _member(
 
 
 def carry_on(
-    every: Sequence[Member], settings: Settings, watch: Watch, terms: Terms, output: Path | None
+    every: Sequence[Member], settings: Settings, watch: Watch, terms: Terms, output: Path | None,
+    interrupted: Callable[[], bool] = lambda: False,
 ) -> Iterator[Went]:  # fmt: skip
     """Continue those that are not left out, one after the other. What one of them is refused for holds up no other;
-    what stops a run (Ctrl-C, a refused key, the budget) stops here too, but not a strict policy.
+    what stops a run (Ctrl-C, a refused key, the budget) stops here too, but not a strict policy. `interrupted`: whether
+    a Ctrl-C came while what became of one was told.
 
     A budget is that of all of them over all invocations.
     """
@@ -110,6 +112,7 @@ def carry_on(
     spent = {one.folder: _spent(settings.store / one.prospect.earlier) for one in every if one.prospect.earlier}
     stopped = ""
     for number, one in enumerate(todo, 1):
+        stopped = stopped or ("Ctrl-C" if interrupted() else "")
         if stopped:
             yield Went(one, None, f"not begun: {stopped}")
             continue

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import signal
@@ -113,6 +114,18 @@ def ended(process: subprocess.Popen[str]) -> Done:
     """Wait for its end."""
     out, err = process.communicate(timeout=LIMIT)
     return Done(process.returncode, out, err)
+
+
+def unread(process: subprocess.Popen[str]) -> int:
+    """Fill the pipe behind its standard output, so that it waits for a reader with its next word; the pipe."""
+    pipe = os.open(f"/proc/{process.pid}/fd/1", os.O_WRONLY)
+    os.write(pipe, b"." * fcntl.fcntl(pipe, fcntl.F_SETPIPE_SZ, 4096))
+    return pipe
+
+
+def waits_to_write(process: subprocess.Popen[str]) -> bool:
+    """Whether it waits for who reads its standard output."""
+    return Path(f"/proc/{process.pid}/syscall").read_text().split()[1:2] == ["0x1"]
 
 
 def interrupt(process: subprocess.Popen[str]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import shutil
 import signal
@@ -11,7 +12,7 @@ from pathlib import Path
 
 import pytest
 from tests.agents.rig import bubblewrap
-from tests.cli.console import Shell, ended, until
+from tests.cli.console import Shell, ended, interrupt, unread, until, waits_to_write
 from tests.cli.continued import KEY, Episodes, Meanwhile
 
 from onward.runs import open_run, stored_runs
@@ -248,6 +249,25 @@ def test_a_killed_continuation_is_gone_on_with_by_the_same_command_and_by_resume
     assert len(stored_runs(episodes.shell.store)) == 2
     assert episodes.shell(*words).code == 0 and len(episodes.provider.asked) == 4
     assert "at the limit 0.0 %, continued 50.0 %" in episodes.shell("show", "latest").out
+
+
+def test_a_ctrl_c_in_the_last_lines_of_a_continuation_changes_neither_them_nor_the_exit_code(
+    episodes: Episodes, original: str
+) -> None:
+    episodes.provider.hold_after(1)
+    process = episodes.shell.start("continue", f"{original}/notes", "--quiet")
+    until(lambda: episodes.provider.held, "a call that is held")
+    assert process.stdout is not None
+    interrupt(process)
+    assert "resume: onward resume" in process.stdout.readline()
+    pipe = unread(process)
+    episodes.provider.release()
+    until(lambda: waits_to_write(process), "it waits for who reads standard output")
+    interrupt(process)
+    os.close(pipe)
+    done = ended(process)
+    assert done.code == 3 and not done.err, done
+    assert "spent $" in done.out and "owed: 1 trial of 2: Ctrl-C" in done.out
 
 
 def test_a_killed_continuation_that_is_named_itself_goes_on(episodes: Episodes, original: str) -> None:

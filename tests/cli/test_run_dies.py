@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
 import threading
@@ -11,7 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from tests.cli.console import Shell, ended, interrupt, until
+from tests.cli.console import Shell, ended, interrupt, unread, until, waits_to_write
 
 from onward.testing import Fault, ProviderServer, Request
 
@@ -213,11 +212,9 @@ def test_a_ctrl_c_in_the_last_lines_changes_neither_them_nor_the_exit_code(gated
     assert process.stdout is not None
     interrupt(process)
     assert "resume: onward resume" in process.stdout.readline()
-    pipe = os.open(f"/proc/{process.pid}/fd/1", os.O_WRONLY)
-    os.write(pipe, b"." * fcntl.fcntl(pipe, fcntl.F_SETPIPE_SZ, 4096))
+    pipe = unread(process)
     gate.open()
-    said = Path(f"/proc/{process.pid}/syscall")
-    until(lambda: said.read_text().split()[1:2] == ["0x1"], "it waits for who reads standard output")
+    until(lambda: waits_to_write(process), "it waits for who reads standard output")
     interrupt(process)
     os.close(pipe)
     done = ended(process)

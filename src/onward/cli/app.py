@@ -261,7 +261,10 @@ def program(arguments: Sequence[str]) -> int:
     voice = Voice()
     try:
         words, voice = heard(counted(arguments))
-        found = typer.main.get_command(app).main(words, prog_name="onward", standalone_mode=False, obj=voice)
+        command = typer.main.get_command(app)
+        # Not `main`, which some versions of typer leave with 130 at a Ctrl-C: it is 3, as everywhere (SEMANTICS §8).
+        with command.make_context("onward", list(words), obj=voice) as context:
+            found = command.invoke(context)
         return found if isinstance(found, int) else 0
     except typer.Exit as ending:
         return ending.exit_code

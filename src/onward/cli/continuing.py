@@ -13,12 +13,12 @@ from onward.cli.benchflow import export_folders
 from onward.cli.display import Board
 from onward.cli.events import Lines
 from onward.cli.outcome import Outcome
-from onward.cli.running import Given, settings_of, spoken
+from onward.cli.running import Given, settings_of, spoken, unhurried
 from onward.cli.voice import Voice
 from onward.config import Settings
 from onward.continuing import Continued, Terms
 from onward.errors import UsageError
-from onward.jobs import Went
+from onward.jobs import Member, Went
 from onward.report.continued import both_scores
 from onward.report.prospects import left_out_lines, prospects_page
 from onward.views.prospects import Prospect
@@ -49,9 +49,11 @@ def carry_on(voice: Voice, given: Given, board: Board | Lines) -> int:
     if given["plan"]:
         alone = continuing.is_recording(address)
         return _planned(continuing.prospects(address, settings, terms), given, voice, alone=alone)
-    outcome, form = _told(continuing.carry_on(address, settings, board, terms), given, board, settings)
-    if given["json"]:
-        print(json.dumps(form, ensure_ascii=False, indent=2))
+    found = continuing.carry_on(address, settings, board, terms)
+    with unhurried():
+        outcome, form = _told(found, given, board, settings)
+        if given["json"]:
+            print(json.dumps(form, ensure_ascii=False, indent=2))
     return outcome.code
 
 
@@ -94,23 +96,32 @@ def _every(voice: Voice, given: Given, board: Board | Lines, settings: Settings,
         return _planned(prospects, given, voice, alone=False)
     for line in left_out_lines(prospects):
         board.say(line)
-    gone, forms = list[Went](), list[dict[str, Any]]()
-    for one in jobs.carry_on(every, settings, board, terms, given["output"]):
+    gone, forms, late = list[Went](), list[dict[str, Any]](), list[int]()
+    for one in jobs.carry_on(every, settings, board, terms, given["output"], lambda: bool(late)):
         gone.append(one)
         if one.found is not None:
-            forms.append({"folder": one.member.prospect.name, **_told(one.found, given, board, settings)[1]})
-    scores = jobs.scores(every, gone, settings.store)
+            with unhurried() as late:
+                forms.append({"folder": one.member.prospect.name, **_told(one.found, given, board, settings)[1]})
+    scores = list(both_scores(jobs.scores(every, gone, settings.store), replay_only=terms.replay_only))
+    with unhurried():
+        return _told_of_all(given, board, every, gone, forms, scores)
+
+
+def _told_of_all(
+    given: Given, board: Board | Lines, every: list[Member], gone: list[Went], forms: list[dict[str, Any]],
+    scores: list[str],
+) -> int:  # fmt: skip
+    """What came of all together."""
     for went in gone:
         if went.found is None:
             board.say(f"not continued: {went.member.prospect.name}: {went.refused}")
     wanted = [one for one in every if one.refused or one.prospect.earlier or not one.prospect.left_out]
     owed = sum(one.refused for one in every) + sum(one.found is None or one.found.ending.code != 0 for one in gone)
-    lines = list(both_scores(scores, replay_only=terms.replay_only))
     board.say(f"{len(wanted) - owed:,} of {count(len(wanted), 'timeout')} continued to an end")
-    for line in lines:
+    for line in scores:
         board.say(line)
     if given["json"]:
-        left = {one.name: one.left_out for one in prospects if one.left_out}
+        left = {one.prospect.name: one.prospect.left_out for one in every if one.prospect.left_out}
         left |= {one.member.prospect.name: one.refused for one in gone if one.found is None}
-        print(json.dumps({"continued": forms, "left_out": left, "scores": lines}, ensure_ascii=False, indent=2))
+        print(json.dumps({"continued": forms, "left_out": left, "scores": scores}, ensure_ascii=False, indent=2))
     return 3 if owed else 0

@@ -29,7 +29,7 @@ from onward.plan import STAGES
 from onward.progress import Watch
 from onward.runs import find, open_run
 
-__all__ = ["Given", "redo", "replay", "resume", "run", "settings_of", "spoken", "stop"]
+__all__ = ["Given", "redo", "replay", "resume", "run", "settings_of", "spoken", "stop", "unhurried"]
 
 Given = Mapping[str, Any]
 Go = Callable[[Watch], Ending]
@@ -165,7 +165,7 @@ def _driven(
         watch = Checkpoint(board, given["checkpoint_file"])
     stated = given["threshold"] if given["threshold"] is not None else threshold
     ending = go(watch)
-    with _unhurried():
+    with unhurried():
         found = outcomes.of(ending, given.get("until_stage"), stated)
         for line in after(ending) if after else []:
             board.say(line)
@@ -176,11 +176,13 @@ def _driven(
 
 
 @contextmanager
-def _unhurried() -> Iterator[None]:
-    """The run is over: a Ctrl-C that comes late would cut its last words off, and hide how it ended."""
-    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+def unhurried() -> Iterator[list[int]]:
+    """The run is over: a Ctrl-C that comes late would cut its last words off, and hide how it ended. Those that came
+    are in the list, for whoever was to go on with something else."""
+    late = list[int]()
+    before = signal.signal(signal.SIGINT, lambda number, _: late.append(number))
     try:
-        yield
+        yield late
     finally:
         signal.signal(signal.SIGINT, before)
 

@@ -47,7 +47,7 @@ def trouble(error: BaseException) -> tuple[str, int]:
             return f"{name}the disk is full. What was recorded is safe: make room, then `onward resume`", 3
         return f"{name}{error.strerror or error}", 1
     if isinstance(error, KeyboardInterrupt):
-        return "interrupted before anything was started", 3
+        return "interrupted: what was recorded until then stands", 3
     return f"{type(error).__name__}: {error}", 1
 
 
