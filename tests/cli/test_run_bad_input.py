@@ -103,3 +103,9 @@ def test_a_store_that_cannot_be_written_is_said(shell: Shell, server: ProviderSe
     shell.write("taken", "a file, where the store should be")
     done = shell("run", "nightly.yaml", "--store", "taken/runs")
     assert done.code in (1, 2) and "taken" in done.err and "Traceback" not in done.err and not server.requests
+
+
+@pytest.mark.parametrize("words", [(), ("tasks",), ("agents",)])
+def test_no_word_at_all_shows_the_help_and_nothing_beside_it(shell: Shell, words: tuple[str, ...]) -> None:
+    done = shell(*words)
+    assert done.code == 2 and f"Usage: {' '.join(('onward', *words))} " in done.out and not done.err

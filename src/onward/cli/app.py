@@ -270,6 +270,8 @@ def program(arguments: Sequence[str]) -> int:
         return ending.exit_code
     except _UsageError as error:
         said: Any = error
+        if not said.format_message():
+            return 2  # no word was given at all: the help has been shown
         where = said.ctx.command_path if getattr(said, "ctx", None) else "onward"
         return _complain(f"{said.format_message()}\nsee: {where} --help", error, voice, 2)
     except BrokenPipeError:
