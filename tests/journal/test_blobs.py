@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 import onward.journal.blobs
 from onward.errors import Damaged
-from onward.journal.blobs import shrunk, whole
+from onward.journal.blobs import shrunk, whole, without_hex
 
 DICTIONARY = Path(onward.journal.blobs.__file__).with_name("alike.zdict")
 CODE = '''
@@ -36,6 +36,17 @@ contents = st.one_of(
 @given(contents)
 def test_any_content_comes_back(content: bytes) -> None:
     assert whole(shrunk(content)) == content
+
+
+@pytest.mark.parametrize(
+    ("digits", "size"), [(11, 11), (12, 7), (13, 8), (31, 21), (32, 17), (44, 24), (64, 34), (75, 45)]
+)
+def test_digests_lie_in_bytes_and_other_digits_stay(digits: int, size: int) -> None:
+    run = (b"0123456789abcdef" * 5)[:digits]
+    assert len(without_hex(run)) == size
+    assert len(without_hex(b"-%b.%b" % (run, run))) == 2 + 2 * size
+    assert whole(shrunk(b"-%b.%b" % (run, run))) == b"-%b.%b" % (run, run)
+    assert without_hex(run + b"\x01") == run + b"\x01"  # it could not be told from a digest
 
 
 @given(st.integers(0, 2**32), st.integers(512, 5000))

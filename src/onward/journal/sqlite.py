@@ -13,7 +13,7 @@ from typing import Any
 
 from onward.entry import Row, blob_digest
 from onward.errors import Damaged, Fenced
-from onward.journal.blobs import shrunk, whole
+from onward.journal.blobs import whole
 from onward.journal.contract import Head, Holder, Journal, Newest, Problem, Stored, Sums
 from onward.journal.database import (
     NAME,
@@ -67,7 +67,7 @@ class SqliteJournal(Journal):
         self._opened = Opened(self._path)
         self._space = Space(self.folder)
         self._readers = Readers(self._path)
-        self._writer = Writer(self._commit, f"onward-journal {self.folder.name}")
+        self._writer = Writer(self._commit, f"onward-journal {self.folder.name}", after=self._tidy)
         self._lock = threading.RLock()
         """Held while the one connection that writes is in use."""
         self._connection: sqlite3.Connection | None = None
@@ -215,8 +215,12 @@ class SqliteJournal(Journal):
         self._known |= stored
         if len(self._known) > _KNOWN:
             self._known = stored
-        self._empty_log(connection)
         return outcomes
+
+    def _tidy(self) -> None:
+        with self._lock:
+            if self._connection is not None:
+                self._empty_log(self._connection)
 
     def _fence(self, connection: sqlite3.Connection) -> tuple[int, bytes]:
         token, held, seq, chain = _only(connection.execute("SELECT token, held, seq, chain FROM lease, head"))
@@ -235,7 +239,9 @@ class SqliteJournal(Journal):
             connection.execute("SAVEPOINT one")
         fault: BaseException | None = None
         try:
-            names = self._store(connection, append.blobs, stored) if append.blobs else ()
+            names = self._fresh(append.blobs, stored)
+            for name in names:
+                sealing.store(name, append.blobs[name])
             for row in append.draw():
                 sealing.add(row)
             if drawn:
@@ -253,12 +259,9 @@ class SqliteJournal(Journal):
             connection.execute("RELEASE one")
         return fault
 
-    def _store(self, connection: sqlite3.Connection, blobs: Mapping[bytes, bytes], stored: set[bytes]) -> set[bytes]:
-        fresh = [name for name in blobs if name not in self._known and name not in stored]
-        for name in fresh:
-            if not connection.execute("SELECT 1 FROM blobs WHERE digest = ?", (name,)).fetchone():
-                connection.execute("INSERT INTO blobs VALUES (?, ?)", (bytes(name), shrunk(blobs[name])))
-        return set(fresh)
+    def _fresh(self, blobs: Mapping[bytes, bytes], stored: set[bytes]) -> list[bytes]:
+        """Those that are not known to be stored."""
+        return [name for name in blobs if name not in self._known and name not in stored]
 
     # the lease
 

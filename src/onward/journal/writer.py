@@ -72,10 +72,14 @@ class Append:
 
 
 class Writer:
-    """First in, first out. `commit` gets a group and returns one outcome for each, or raises for all of them."""
+    """First in, first out. `commit` gets a group and returns one outcome for each, or raises for all of them. `after`
+    is called once they are told: for what need not keep them waiting. It raises nothing."""
 
-    def __init__(self, commit: Callable[[list[Append]], Sequence[BaseException | None]], name: str) -> None:
-        self._commit, self._name = commit, name
+    def __init__(
+        self, commit: Callable[[list[Append]], Sequence[BaseException | None]], name: str,
+        after: Callable[[], None] = lambda: None,
+    ) -> None:  # fmt: skip
+        self._commit, self._name, self._after = commit, name, after
         self._queue: deque[Append] = deque()
         self._lock = threading.Lock()
         self._work = threading.Condition(self._lock)
@@ -137,6 +141,7 @@ class Writer:
                 outcomes = [error] * len(group)
             for append, outcome in zip(group, outcomes, strict=True):
                 append.tell(outcome)
+            self._after()
             with self._idle:
                 self._unreported -= len(group)
                 self._idle.notify_all()
