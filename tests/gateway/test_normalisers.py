@@ -141,6 +141,20 @@ def test_block_makes_a_text_a_block() -> None:
     }
 
 
+def test_order_puts_what_a_pattern_finds_in_order_and_leaves_what_lies_between() -> None:
+    rule = Rule("o", "order", ("a[*]",), r"(?s)<i>.*?</i>", where="<i>")
+    assert seen({"a": ["set:\n <i>2\nb</i>, <i>1\nc</i>.", "<j>2</j>", 2]}, rule) == {
+        "a": ["set:\n <i>1\nc</i>, <i>2\nb</i>.", "<j>2</j>", 2]
+    }
+
+
+def test_order_without_a_pattern_puts_the_items_of_a_list_in_order() -> None:
+    body = {"enum": ["b", None, "a", {"x": 1}], "also": "b a", "in_order": ["a", "b"]}
+    made = seen(body, Rule("o", "order", ("enum", "also", "in_order")))
+    assert made == {**body, "enum": ["a", "b", None, {"x": 1}]}
+    assert made["in_order"] is body["in_order"]
+
+
 def test_sort_puts_parallel_results_in_the_order_of_their_call_ids() -> None:
     def talk(*ids: str) -> Any:
         return {"messages": [{"role": "tool", "tool_call_id": one, "content": one} for one in ids]}
@@ -177,7 +191,12 @@ PATHS = ("messages[*].content[*].x", "messages[0]", "system", "messages[*].conte
         st.builds(lambda path: Rule("d", "drop", (path,)), st.sampled_from(PATHS))
         | st.builds(lambda path: Rule("m", "mask", (path,), "a", "b"), st.sampled_from(PATHS))
         | st.builds(lambda path: Rule("i", "alias", (path,), "[ab]", "i"), st.sampled_from(PATHS))
-        | st.builds(lambda path: Rule("b", "block", (path,)), st.sampled_from(PATHS)),
+        | st.builds(lambda path: Rule("b", "block", (path,)), st.sampled_from(PATHS))
+        | st.builds(
+            lambda path, found: Rule("o", "order", (path,), found),
+            st.sampled_from(PATHS),
+            st.sampled_from(["", "[ab]"]),
+        ),
         max_size=4,
     ),
 )
@@ -208,7 +227,7 @@ def test_rules_come_from_data_and_go_back() -> None:
         {}, {"name": "x", "action": "burn", "paths": ["a"]}, {"name": "x", "action": "drop"},
         {"name": "x", "action": "sort", "paths": ["a"]}, {"name": "x", "action": "mask", "paths": ["a"]},
         {"name": "x", "action": "drop", "paths": ["a"], "pattern": "x"},
-        {"name": "x", "action": "drop", "paths": ["a["]},
+        {"name": "x", "action": "drop", "paths": ["a["]}, {"name": "x", "action": "order"},
         {"name": "x", "action": "mask", "paths": ["a"], "pattern": "("}, {"name": "x", "action": "drop", "path": "a"},
         None,
     ],
@@ -272,9 +291,16 @@ def codex(run: str, day: str) -> Any:
     }  # fmt: skip
 
 
-def gemini(run: str, day: str) -> Any:
+def gemini(run: str, day: str, *skills: str) -> Any:
     minted = f"write_file_17952480000{len(run)}0_0"
+    listed = "\n".join(f"<skill>\n  <name>{one}</name>\n  <location>/{one}</location>\n</skill>" for one in skills)
+    named, properties = ", ".join(f"'{one}'" for one in skills), {"name": {"type": "string", "enum": [*skills]}}
     return {
+        "systemInstruction": {"role": "user", "parts": [
+            {"text": f"You are\n\n<available_skills>\n{listed}\n</available_skills>\n\n# Hooks"}]},
+        "tools": [{"functionDeclarations": [{
+            "name": "activate_skill", "description": f"Activates a skill by name (Available: {named}). Returns it.",
+            "parametersJsonSchema": {"type": "object", "properties": properties}}]}],
         "contents": [
             {"role": "user", "parts": [{"text": f"Today's date is {day} (formatted according to the user's locale)."}]},
             {"role": "model", "parts": [{"functionCall": {"id": minted, "name": "write_file", "args": {}}}]},
@@ -298,6 +324,7 @@ SAME = [
     ("claude-code", "messages", claude("one", "2026-11-21", "a"), claude("one", "2026-11-21", "b")),
     ("codex", "responses", codex("UTC", "2026-11-21"), codex("CET1", "2026-11-22")),
     ("gemini-cli", "gemini", gemini("a", "Saturday, November 21, 2026"), gemini("abc", "Sunday, November 22, 2026")),
+    ("gemini-cli", "gemini", gemini("a", "", "pdf", "(a) 'b'", "csv"), gemini("a", "", "csv", "pdf", "(a) 'b'")),
     ("opencode", "chat", opencode("a", "Sat Nov 21 2026"), opencode("abc", "Sun Nov 22 2026")),
     ("openhands", "chat", openhands("a", ""), openhands("abc", "")),
 ]
@@ -322,6 +349,14 @@ def test_the_text_of_the_task_still_counts(agent: str, protocol: str, first: Any
     )
     changed[history].append(said)
     assert list(differences(normalised(protocol, first, rules), normalised(protocol, changed, rules)))
+
+
+def test_a_skill_more_or_another_folder_of_one_still_counts() -> None:
+    rules = rules_for("gemini-cli")
+    known = normalised("gemini", gemini("a", "", "pdf", "csv"), rules)
+    assert list(differences(known, normalised("gemini", gemini("a", "", "pdf", "csv", "xls"), rules)))
+    elsewhere = json.loads(json.dumps(gemini("a", "", "csv", "pdf")).replace("/pdf", "/of/another"))
+    assert list(differences(known, normalised("gemini", elsewhere, rules)))
 
 
 def test_dates_in_the_conversation_count_for_the_generic_set() -> None:

@@ -13,6 +13,7 @@ from tests.gateway.street import Street, path_of, run, shown, street
 
 from onward.ask import Answer, Usage
 from onward.errors import StepOwed, Stopping, UsageError
+from onward.gateway.normalisers import rules_for
 from onward.journal import Journal, MemoryJournal
 from onward.protocols import PROTOCOLS
 from onward.protocols.turns import FORMS
@@ -51,8 +52,11 @@ def result_for(protocol: str, turn: Sequence[Any], text: str) -> list[Any]:
 class Agent:
     """One episode of an agent: asks, runs a tool, tells, until no tool is asked for."""
 
-    def __init__(self, protocol: str, stream: bool, *, task: str = "do it", differs: int = -1) -> None:
+    def __init__(
+        self, protocol: str, stream: bool, *, task: str = "do it", differs: int = -1, around: Any = None
+    ) -> None:
         self.protocol, self.stream, self.task, self.differs = protocol, stream, task, differs
+        self.around = around or {}
         self.heard: list[bytes] = []
         self.statuses: list[int] = []
 
@@ -72,7 +76,7 @@ class Agent:
 
     async def _ask(self, at: Street, token: str, history: list[Any]) -> Any:
         name = {"responses": "input", "gemini": "contents"}.get(self.protocol, "messages")
-        body: dict[str, Any] = {name: history}
+        body: dict[str, Any] = {**self.around, name: history}
         if self.protocol != "gemini":
             body = {"model": "m", "max_tokens": 99, **body, **({"stream": True} if self.stream else {})}
         url = at.door.url + path_of(self.protocol, self.stream)
@@ -128,6 +132,37 @@ def test_killed_after_each_exchange_it_is_served_the_same_bytes_and_pays_only_th
                     assert [entry.data["level"] for entry in at.entries("served")] == ["exact"] * turns
                     orders = [entry.value["order"] for entry in at.answers()]
                     assert orders == sorted(orders) and len({n for order in orders for n in order}) == 2 * TURNS
+
+    run(go())
+
+
+def skilled(*names: str) -> dict[str, Any]:
+    """What gemini-cli says of its skills, in the order in which it found them this time."""
+    listed = "\n".join(f"  <skill>\n    <name>{name}</name>\n  </skill>" for name in names)
+    named = ", ".join(f"'{name}'" for name in names)
+    tool = {
+        "name": "activate_skill", "description": f"Activates a skill by name (Available: {named}).",
+        "parametersJsonSchema": {"type": "object", "properties": {"name": {"type": "string", "enum": [*names]}}},
+    }  # fmt: skip
+    said = f"You are a CLI.\n<available_skills>\n{listed}\n</available_skills>"
+    return {"systemInstruction": {"parts": [{"text": said}]}, "tools": [{"functionDeclarations": [tool]}]}
+
+
+@pytest.mark.parametrize("agent", ["gemini-cli", "a program that names no agent"])
+def test_an_agent_that_finds_its_skills_in_another_order_pays_for_nothing_twice(agent: str) -> None:
+    async def go() -> None:
+        async with ProviderServer(stepping) as server:
+            journal, rules = MemoryJournal(), rules_for(agent)
+            async with street(server, journal) as at:
+                before = Agent("gemini", True, around=skilled("creator", "support"))
+                await before.live(at, at.admit(rules=rules), turns=2)
+            async with street(server, journal) as at:
+                after, token = Agent("gemini", True, around=skilled("support", "creator")), at.admit(rules=rules)
+                await after.live(at, token)
+                report = await at.door.dismiss(token)
+            assert after.heard[:2] == before.heard and len(after.heard) == TURNS
+            assert report["served"] == {"exact": 2} and report["divergences"] == 0
+            assert len(server.calls) == TURNS
 
     run(go())
 

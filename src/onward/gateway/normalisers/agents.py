@@ -38,6 +38,17 @@ _GEMINI_IDS = Rule(
 )  # fmt: skip
 """`write_file_1795248000000_0`: minted by the agent where the provider sends no id."""
 
+_GEMINI_SKILLS = (
+    Rule("skills", "order", ("systemInstruction.parts[*].text",), r"(?s)<skill>.*?</skill>", where="<skill>"),
+    Rule("skills", "order", ("tools[*].functionDeclarations[*].parametersJsonSchema.properties.name.enum",)),
+    Rule(
+        "skills", "mask", ("tools[*].functionDeclarations[*].description",),
+        r"( \(Available: )'.*?'\)", r"\1SKILLS)", " (Available: '",
+    ),
+)  # fmt: skip
+"""gemini-cli reads its skills' folders all at once, and tells of them in the order in which the reads came back: on a
+busy machine not the same one each time. In the description they are named a third time."""
+
 _DAY = r"(?:[A-Z][a-z]+,? )?(?:\d{4}[-/]\d\d?[-/]\d\d?|[A-Z][a-z]{2,8} \d{1,2},? \d{4})"
 """A day, as agents write it: 2026-11-21, Saturday, November 21, 2026, Sat Nov 21 2026."""
 
@@ -60,7 +71,7 @@ _CLAUDE_BACKGROUND, _GEMINI_BACKGROUND = "run_in_background", "is_background"
 
 GENERIC = Rules(
     "generic", "0",
-    (_DELIVERY, _CACHE, _CACHE_KEY, _USER_ID, _CLIENT, _date(*_FIRST_WORDS), _GEMINI_IDS, _SORT),
+    (_DELIVERY, _CACHE, _CACHE_KEY, _USER_ID, _CLIENT, _date(*_FIRST_WORDS), _GEMINI_IDS, *_GEMINI_SKILLS, _SORT),
     background=(_CLAUDE_BACKGROUND, _GEMINI_BACKGROUND),
 )  # fmt: skip
 
@@ -122,8 +133,10 @@ _GEMINI_CLI = Rules(
             r"(Process Group PGID: )\d+", r"\1PGID", "Process Group PGID: ",
         ),
         _date("contents[0].parts[*].text"),
+        *_GEMINI_SKILLS,
         _SORT,
     ),
+    edition=2,
     background=(_GEMINI_BACKGROUND,),
 )  # fmt: skip
 

@@ -4,6 +4,8 @@
     mask    replaces what a pattern finds in the text at a path
     alias   replaces each different text that a pattern finds by a name for it, numbered by first appearance
     block   a text at a path becomes one text block: some agents write either
+    order   puts in order what a pattern finds in the text at a path, or the items of the list there: sets are told of
+            as they were found
     sort    puts parallel tool results in the order of their calls, before all else
 
 They serve the match alone: a normalised body is a new value that nobody stores, serves or sends.
@@ -15,17 +17,18 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import lru_cache
+from operator import is_
 from typing import Any, Literal, get_args
 
 from onward.errors import UsageError
-from onward.fingerprint import digest_of
+from onward.fingerprint import canonical, digest_of
 from onward.gateway.bodies import Said
 from onward.gateway.normalisers.paths import GONE, Act, Known, Memory, Place, places, rewritten
 from onward.protocols.turns import FORMS
 
 __all__ = ["Rule", "Rules", "normalised", "rules_from"]
 
-Action = Literal["drop", "mask", "alias", "block", "sort"]
+Action = Literal["drop", "mask", "alias", "block", "order", "sort"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,8 +51,8 @@ class Rule:
             raise UsageError(f"rule {self.name}: {self.action!r} is not one of {', '.join(get_args(Action))}")
         if (self.action == "sort") == bool(self.paths):
             raise UsageError(f"rule {self.name}: {self.action} takes {'no paths' if self.paths else 'paths'}")
-        if (self.action in ("mask", "alias")) != bool(self.pattern):
-            raise UsageError(f"rule {self.name}: mask and alias take a pattern, the others none")
+        if self.action != "order" and (self.action in ("mask", "alias")) != bool(self.pattern):
+            raise UsageError(f"rule {self.name}: mask and alias take a pattern, order may, the others do not")
         try:
             re.compile(self.pattern)
         except re.error as error:
@@ -130,11 +133,38 @@ def _alias(rule: Rule, pattern: re.Pattern[str]) -> Act:
     return act
 
 
+def _order(rule: Rule) -> Act:
+    if not rule.pattern:
+        return _ordered
+    pattern = re.compile(rule.pattern)
+
+    def act(value: Any, memory: Memory) -> Any:
+        if not isinstance(value, str) or rule.where not in value:
+            return value
+        found = [one[0] for one in pattern.finditer(value)]
+        ordered = sorted(found)
+        if found == ordered:
+            return value
+        following = iter(ordered)
+        return pattern.sub(lambda _: next(following), value)
+
+    return act
+
+
+def _ordered(value: Any, memory: Memory) -> Any:
+    if not isinstance(value, list):
+        return value
+    ordered = sorted(value, key=canonical)
+    return value if all(map(is_, ordered, value)) else ordered
+
+
 def _act(rule: Rule) -> Act:
     if rule.action == "drop":
         return _gone
     if rule.action == "block":
         return _block
+    if rule.action == "order":
+        return _order(rule)
     pattern = re.compile(rule.pattern)
     return _mask(rule, pattern) if rule.action == "mask" else _alias(rule, pattern)
 
