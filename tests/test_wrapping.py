@@ -421,3 +421,9 @@ def test_it_is_a_run_like_any_other_with_its_exchanges_under_one_step(bench: Ben
         assert list(run.journal.check()) == [] and run.standings() == {"wrap/command/1": "settled"}
     finally:
         run.close()
+
+
+def test_of_an_address_only_what_is_nobodys_secret_is_kept() -> None:
+    terms = Terms(upstream={"": "https://me:pass@h:8/v1?key=k#f", "chat": "http://other"}, key_name="NAME")
+    assert terms.words == ("--upstream", "https://h:8/v1", "--upstream", "chat=http://other", "--key-name", "NAME")
+    assert Terms().words == ()

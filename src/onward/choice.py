@@ -118,8 +118,10 @@ def own_command(run: Run) -> str:
     wrapped = next((one["wrapped"] for one in solvers if one.get("wrapped")), ())
     if not wrapped:
         return ""
+    folder, store = Path(run.config.get("folder", ".")), run.folder.absolute().parent
+    stored = () if store == folder / "runs" else ("--store", str(store))
     words = wrapped if "--" in wrapped else [*wrapped, "--", *run.command]
-    return f"In {run.config.get('folder', '.')}: onward wrap {shlex.join(words)}"
+    return f"In {folder}: onward wrap {shlex.join([*run.terms, *stored, *words])}"
 
 
 def _changed(made: Wanted, parent: Run) -> str:

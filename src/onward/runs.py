@@ -75,7 +75,15 @@ class Run:
     @property
     def command(self) -> tuple[str, ...]:
         """The command that made a wrapped program's record, the last one told; empty for every other run."""
-        told = [data["command"] for data in (self.facts, *self.extensions) if "command" in data]
+        return self._words("command")
+
+    @property
+    def terms(self) -> tuple[str, ...]:
+        """The options of `onward wrap` by which that command's calls found their way, the last ones told."""
+        return self._words("terms")
+
+    def _words(self, name: str) -> tuple[str, ...]:
+        told = [data[name] for data in (self.facts, *self.extensions) if name in data]
         return tuple(told[-1]) if told else ()
 
     def heads(self) -> Iterator[Result]:

@@ -17,6 +17,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal, Protocol
+from urllib.parse import urlsplit
 
 from onward import lineage
 from onward.agents.pointing import pointed
@@ -106,6 +107,19 @@ class Terms:
     """Base URLs by wire format; the one under `""` is for all others."""
     key_name: str = ""
     """The NAME of the variable that holds the key for these."""
+
+    @property
+    def words(self) -> tuple[str, ...]:
+        """The options of `onward wrap` by which calls find their way to an answer, recorded or not. Of an address only
+        what is nobody's secret."""
+        found = list[str]()
+        for protocol, url in self.upstream.items():
+            parts = urlsplit(url)
+            plain = parts._replace(netloc=parts.netloc.rpartition("@")[2], query="", fragment="").geturl()
+            found += ["--upstream", f"{protocol}={plain}" if protocol else plain]
+        if self.key_name:
+            found += ["--key-name", self.key_name]
+        return (*found, *(("--agent", self.rules.agent) if self.rules is not GENERIC else ()))
 
 
 How = Literal["new", "on", "anew", "again", "back"]
@@ -200,7 +214,7 @@ async def wrap_async(child: Child, terms: Terms, settings: Settings, told: Told)
     pointed_at = assembled.spec.model_copy(update={"providers": _providers(terms, settings)})
     go = _Go(child, terms, settings, replace(assembled, spec=pointed_at), told)
     go.refuse_keys()
-    folder = await _folder(child, assembled, settings)
+    folder = await _folder(child, terms, assembled, settings)
     ending = await drive(Invocation(
         folder, go.assembled, settings, go, gateway_of(go.assembled, settings), prelude=go.settle, verb="wrap",
         signals=lambda runner, _: Passing(go.program, runner.stop_now), again=True,
@@ -208,11 +222,11 @@ async def wrap_async(child: Child, terms: Terms, settings: Settings, told: Told)
     return go.wrapped(ending)
 
 
-async def _folder(child: Child, assembled: Assembled, settings: Settings) -> Path:
+async def _folder(child: Child, terms: Terms, assembled: Assembled, settings: Settings) -> Path:
     source = {"wrap": 1} if child.name else {"wrap": 1, "folder": str(child.folder)}
     made = lineage.wanted(assembled, source, {}, [child.task], None)
     standing = lineage.existing(settings.store, assembled.spec.name, run_id(made.identity, 0, None))
-    notes = {"command": list(child.command)}
+    notes = {"command": list(child.command), "terms": list(terms.words)}
     return standing or await lineage.create(settings.store, made, SystemClock(), notes=notes)
 
 
@@ -323,9 +337,9 @@ class _Go(Quiet):
         if opening.how == "anew":
             await recorder.void([_TRIAL], "wrap: recorded anew")
         self._same = opening.command == self.child.command
-        if not self._same or opening.how == "back":
+        if not self._same or run.terms != self.terms.words or opening.how == "back":
             back = written_again(run, left_aside(run, _STEP)) if opening.how == "back" else ()
-            await recorder.plan({"command": list(self.child.command)}, {}, back)
+            await recorder.plan({"command": list(self.child.command), "terms": list(self.terms.words)}, {}, back)
         self._parts.update(command=digest_of(list(self.child.command)), go=digest_of(opening.go))
         self.told.opened(opening)
 

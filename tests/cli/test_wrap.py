@@ -279,6 +279,18 @@ def test_a_resume_without_a_name_leaves_it_to_its_own_command_and_says_which(wra
     assert beside.code == 0 and command in beside.out and "resuming nightly-" in beside.out
 
 
+def test_the_command_that_goes_on_says_where_its_calls_and_its_record_are(wrap: Wrap) -> None:
+    assert wrap.shell.server is not None
+    words = ["--upstream", f"chat={wrap.shell.server.url}", "--key-name", "OTHER_KEY", "--agent", "codex"]
+    wrap.shell.environment["OTHER_KEY"] = "sk-onward-testing-other"
+    program = wrap.program('ask("one"); os.kill(os.getpid(), 9)')
+    assert wrap("--store", "elsewhere", *words, "--", sys.executable, program).code == 137
+    told = f"--store {wrap.shell.folder}/elsewhere -- {sys.executable} {program}"
+    assert f"onward wrap {' '.join(words)} {told}" in wrap.shell("resume", "--store", "elsewhere").err
+    assert wrap("--store", "elsewhere", "--", sys.executable, program).code == 137  # as it was told last
+    assert f"onward wrap {told}" in wrap.shell("resume", "--store", "elsewhere").err
+
+
 @pytest.mark.parametrize(
     ("words", "said"),
     [
