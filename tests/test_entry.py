@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from onward.ask import Answer
-from onward.entry import Entry, Links, blob_digest, pack, pack_value, unpack, unpack_value
+from onward.entry import Entry, Links, Turns, blob_digest, pack, pack_value, unpack, unpack_value
 from onward.errors import Damaged, Refused
 from onward.fingerprint import Fingerprint
 from onward.keys import Key
@@ -139,6 +139,34 @@ def test_a_conversation_that_goes_on_hands_over_its_new_messages_alone() -> None
     assert len(blobs) == 3
 
 
+@given(st.data(), st.lists(st.lists(values, min_size=2, max_size=6), min_size=1, max_size=4))
+def test_a_conversation_of_which_the_links_are_remembered_is_packed_as_any_other(data: Any, talks: list[Any]) -> None:
+    said = [message for talk in talks for message in talk]
+    links, turns, kept = Links(), Turns(), dict[bytes, bytes]()
+    for _ in range(5):  # it goes on, loses its end, goes on in another way, or holds another like itself
+        messages = said[: data.draw(st.integers(0, len(said)))] + data.draw(st.sampled_from([[], *talks, [said]]))
+        nested = [{"role": "user", "messages": messages}] * data.draw(st.integers(0, 2))
+        entry = Entry("intent", Key.of("a"), "now", {"request": {"messages": [*messages, *nested]}, "long": LONG})
+        row, blobs = pack(entry, links, turns)
+        alone, every = pack(entry)
+        assert row == alone and blobs.items() <= every.items()
+        kept.update(blobs)
+        assert kept.items() >= every.items()
+        assert unpack(row, kept.__getitem__).data == entry.data
+
+
+def test_messages_that_are_the_very_same_are_not_looked_at_again() -> None:
+    said = [{"role": ("user", "assistant")[at % 2], "content": f"{at} {LONG}"} for at in range(9)]
+    links, turns = Links(), Turns()
+    entry = Entry("intent", Key.of("a"), "now", {"request": {"messages": said[:7]}})
+    pack(entry, links, turns)
+    said[1]["content"] = object()  # nobody does this: it shows that nobody looks
+    _, blobs = pack(entry._replace(data={"request": {"messages": list(said)}}), links, turns)
+    assert len(blobs) == 3
+    with pytest.raises(Refused):
+        pack(entry._replace(data={"request": {"messages": list(said)}}), links)
+
+
 ANSWER = f'He said "no":\n\t{LONG}'
 frames = st.lists(
     st.tuples(st.integers(0, 10**6), st.builds(lambda text: f'data: {json.dumps({"content": text})}\n\n', st.text()))
@@ -186,6 +214,13 @@ def test_what_cannot_be_packed_leaves_nothing_taken_for_handed_over() -> None:
     with pytest.raises(Refused):
         pack(Entry("intent", Key.of("a"), "now", {"request": {"messages": [*said, {"content": object()}]}}), links)
     _, blobs = pack(Entry("intent", Key.of("a"), "now", {"request": {"messages": said}}), links)
+    assert len(blobs) == 2
+    turns = Turns()
+    with pytest.raises(Refused):
+        pack(
+            Entry("intent", Key.of("b"), "now", {"request": {"messages": [*said, {"content": object()}]}}), None, turns
+        )
+    _, blobs = pack(Entry("intent", Key.of("b"), "now", {"request": {"messages": said}}), None, turns)
     assert len(blobs) == 2
 
 

@@ -6,6 +6,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, Protocol
 
+from onward.entry import Turns
+
 __all__ = ["Answer", "Ask", "Call", "Message", "Reply", "Usage"]
 
 Message = Mapping[str, Any]
@@ -43,6 +45,8 @@ class Call:
     """Upper bound of tokens it can be billed: an estimate of the input, from its bytes, and its largest output."""
     usd: float | None = None
     """The same in USD at list price; None where price or largest output is unknown."""
+    turns: Turns | None = field(default=None, repr=False, compare=False)
+    """Of its conversation, where that is long, goes on from call to call, and is changed by nobody."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,7 +16,7 @@ of an answer as it was sent, in a body or in frames, what was said is taken out,
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from hashlib import sha256
 from itertools import accumulate, pairwise
 from types import MappingProxyType
@@ -30,8 +30,8 @@ from onward.keys import Key
 from onward.said import taken_out, told
 
 __all__ = [
-    "BlobRef", "Entry", "Kind", "Links", "Outcome", "Row", "blob_digest", "link_of", "pack", "pack_value", "unpack",
-    "unpack_value",
+    "BlobRef", "Entry", "Kind", "Links", "Outcome", "Row", "Turns", "blob_digest", "link_of", "pack", "pack_value",
+    "unpack", "unpack_value",
 ]  # fmt: skip
 
 Kind = Literal["plan", "intent", "result", "served", "void"]
@@ -139,11 +139,33 @@ class Links:
             self._young, self._old, self._size = {}, self._young, 0
 
 
+class Turns:
+    """The links of one conversation that goes on, and whose messages nobody changes: those that are the very values
+    of the last time are not looked at again. It goes with one `Links`."""
+
+    __slots__ = ("_items", "_links")
+
+    def __init__(self) -> None:
+        self._items: Sequence[Any] = ()
+        self._links: Sequence[tuple[int, bytes]] = ()
+
+    def begun(self, items: Sequence[Any]) -> list[tuple[int, bytes]]:
+        """The links that these have in common with the last ones: where each ends, and its name."""
+        pairs = enumerate(zip(items, self._items, strict=False))
+        shared = next((at for at, (one, last) in pairs if one is not last), min(len(items), len(self._items)))
+        return [link for link in self._links if link[0] < shared]  # what follows a turn decides where it ends
+
+    def keep(self, items: Sequence[Any], links: Sequence[tuple[int, bytes]]) -> None:
+        """All links of these, which are the last ones from now on."""
+        self._items, self._links = items, links
+
+
 class _Packed(Blobs):
     """The blobs of one entry; links that were given before are none of them."""
 
-    def __init__(self, known: Links | None) -> None:
-        self.known = known
+    def __init__(self, known: Links | None, turns: Turns | None = None) -> None:
+        self.known, self.turns = known, turns
+        self.conversation: tuple[Sequence[Any], list[tuple[int, bytes]]] | None = None
         self.fresh: list[tuple[Link, bytes]] = []
 
 
@@ -177,8 +199,11 @@ def _text(value: str, blobs: _Packed) -> Any:
 def _chain(items: list[Any], blobs: _Packed) -> Any:
     """A conversation as a chain: each link is a blob of (the link before, the messages of a turn), so that what a
     conversation begins with is shared by all that begin so."""
-    name = _BEGINNING
-    for turn in _turns(items):
+    ends = blobs.turns.begun(items) if blobs.turns is not None else []
+    if blobs.turns is not None:
+        blobs.turns, blobs.conversation = None, (items, ends)  # what a message holds is no conversation that goes on
+    end, name = ends[-1] if ends else (0, _BEGINNING)
+    for turn in _turns(items[end:]):
         link = name, _dumps(turn)
         found = blobs.known.get(link) if blobs.known is not None else None
         if found is None:
@@ -188,6 +213,8 @@ def _chain(items: list[Any], blobs: _Packed) -> Any:
             if b'"$' not in link[1]:  # there a reference and its like in plain text would be one
                 blobs.fresh.append((link, found))
         name = found
+        end += len(turn)
+        ends.append((end, name))
     return {"$chain": name.hex()}
 
 
@@ -279,8 +306,8 @@ def pack_value(value: Any) -> tuple[str, Blobs]:
 
 def _packed(value: Any, blobs: _Packed) -> str:
     """The packed text. Most values are short, and then their JSON is it: nothing in them is long enough to move."""
-    text = _dumps(value)
-    if len(text) >= _LONG_TEXT or b'"$' in text:
+    text = b"" if blobs.turns is not None else _dumps(value)
+    if not text or len(text) >= _LONG_TEXT or b'"$' in text:
         text = _dumps(_shrink(value, blobs, whole=True))
     return text.decode()
 
@@ -325,21 +352,24 @@ def unpack_value(text: str, fetch: Callable[[bytes], bytes]) -> Any:
     return _grow(orjson.loads(text), fetch)
 
 
-def pack(entry: Entry, known: Links | None = None) -> tuple[Row, Blobs]:
+def pack(entry: Entry, known: Links | None = None, turns: Turns | None = None) -> tuple[Row, Blobs]:
     """An entry as a row and the blobs that it names, but for those that are `known`, where it leaves what is new.
 
-    Raises Refused (see `canonical`) where `data` is not JSON."""
+    `turns`: of the conversation in it, which goes on from entry to entry. Raises Refused (see `canonical`) where `data`
+    is not JSON."""
     data = dict(entry.data)
     print_ = entry.fingerprint
     if print_ is not None:
         data["parts"] = print_.parts
         if print_.recipe != 1:
             data["recipe"] = print_.recipe
-    blobs = _Packed(known)
+    blobs = _Packed(known, turns)
     body = _packed(data, blobs)
     if known is not None:
         for link, name in blobs.fresh:
             known.add(link, name)
+    if turns is not None and blobs.conversation is not None:
+        turns.keep(*blobs.conversation)
     digest = print_.digest if print_ is not None else None
     row = Row(
         entry.kind, entry.key, entry.attempt, entry.generation, entry.outcome, digest, entry.at, entry.usd,

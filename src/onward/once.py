@@ -19,7 +19,7 @@ from typing import Any, NamedTuple, Protocol
 
 from onward.ask import Call, Reply
 from onward.clock import Clock, iso
-from onward.entry import Entry, Links, Outcome, Row, pack, unpack
+from onward.entry import Entry, Links, Outcome, Row, Turns, pack, unpack
 from onward.errors import (
     BudgetReached,
     CallError,
@@ -274,7 +274,7 @@ class Recorder:
     async def _intent(self, history: History, step: Step, call: Call, attempt: int) -> None:
         data = {"provider": call.provider, "protocol": call.protocol, "model": call.model, "request": call.body}
         entry = self._entry("intent", history, step, attempt, data, usd=call.usd, tokens=call.tokens or 0)
-        await self._append(entry, history)
+        await self._append(entry, history, call.turns)
 
     async def _wait_or_raise(self, step: Step, error: CallError, failures: int) -> None:
         """Wait before the next attempt, or raise what the step comes to. The permit is given back already."""
@@ -329,10 +329,10 @@ class Recorder:
             self._noted = (now, iso(now / 1000))
         return self._noted[1]
 
-    async def _append(self, entry: Entry, history: History | None) -> None:
+    async def _append(self, entry: Entry, history: History | None, turns: Turns | None = None) -> None:
         if self.broken is not None:
             raise self.broken
-        row, blobs = pack(entry, self._links)
+        row, blobs = pack(entry, self._links, turns)
         landed, done = self._acks.expect()
         self.journal.append([row], blobs, done)
         try:

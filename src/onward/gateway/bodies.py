@@ -13,6 +13,8 @@ from typing import Any, NamedTuple
 
 import orjson
 
+from onward.entry import Turns
+
 __all__ = ["Bodies", "Body", "Said"]
 
 _KEPT = 4
@@ -40,7 +42,7 @@ class Around:
     """What surrounds a conversation in its body: the bytes before the first message and after the last, and the body
     that they make where the list has one item that is no message."""
 
-    __slots__ = ("head", "request", "same", "tail", "value")
+    __slots__ = ("head", "request", "same", "tail", "turns", "value")
 
     def __init__(self, head: bytes, tail: bytes, value: dict[str, Any], before: Around | None = None) -> None:
         self.head, self.tail, self.value = head, tail, value
@@ -48,6 +50,8 @@ class Around:
         """What the conversation came to as a request, this time or the last: for whoever works that out to keep."""
         self.same = before is not None and value is before.value
         """Whether these are the very bytes of the last time."""
+        self.turns: Turns = before.turns if before is not None else Turns()
+        """How the conversation lies in the journal."""
 
 
 class Body(NamedTuple):

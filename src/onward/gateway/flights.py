@@ -9,6 +9,7 @@ from typing import Any
 
 import orjson
 
+from onward.entry import Turns
 from onward.gateway.exchanges import Request
 from onward.keys import Key
 
@@ -33,6 +34,8 @@ class Asked:
     """Whether an SDK says that it has sent this before."""
     request: Request = field(repr=False)
     """As the match sees it."""
+    turns: Turns | None = field(default=None, repr=False)
+    """Of a conversation that goes on."""
 
     def as_model(self, name: str) -> Asked:
         """The same, asked of another model: what goes out where a continuation has a model of its own."""

@@ -305,7 +305,7 @@ class Guest:
         )  # fmt: skip
         try:
             # What the agent asked is what it will ask again: it is recorded with its own word for the model.
-            call = replace(bound_of(sent, provider, self._prices), body=asked.body)
+            call = replace(bound_of(sent, provider, self._prices), body=asked.body, turns=asked.turns)
             value = await self.recorder.call(self.context.history, step, call, sending)
             self._answered(flight, sending, value)
         except OnwardError as error:

@@ -42,6 +42,8 @@ Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 
 _LARGEST = 64 * 1024 * 1024
+_LONG = 1024
+"""Bytes of a body whose conversation is worth remembering."""
 _JSON = {"content-type": "application/json"}
 _ENDS = {"/chat/completions": "chat", "/responses": "responses", "/messages": "messages"}
 _UNSENT = frozenset({
@@ -245,7 +247,8 @@ class _Visit:
         if around is not None:
             around.request = request
         retried = self.headers.get("x-stainless-retry-count", "0") not in ("", "0")
-        return Asked(self.protocol, model, body, raw, self.target, self.to_send, stream, retried, request)
+        turns = around.turns if around is not None and len(raw) >= _LONG else None
+        return Asked(self.protocol, model, body, raw, self.target, self.to_send, stream, retried, request, turns)
 
     async def left(self) -> None:
         """Returns when the client has gone."""
