@@ -28,9 +28,9 @@ from onward.solvers import Solver
 from onward.staging import agents_of, seconds_of, width_of
 from onward.tasks import Task
 
-__all__ = ["SAMPLE", "Work", "estimate"]
+__all__ = ["Work", "estimate"]
 
-SAMPLE = 20
+_SAMPLE = 20
 """Owed trials that are looked at to see what one costs, or takes, at most."""
 _RECENT = 2000
 """Entries of which calls' times are taken."""
@@ -105,7 +105,7 @@ def _longest(work: Work, owed: Iterator[tuple[str, Task]], episodes: int) -> flo
     """Seconds that so many episodes may take at the most, a sandbox each, as many at a time as there may be."""
     stated = {**work.assembled.spec.limits.model_dump(), **work.settings.flags.limits}
     agents = {solver.name for solver in agents_of(work.assembled.spec)}
-    each = [seconds_of(task, stated) for name, task in islice(owed, SAMPLE) if name in agents]
+    each = [seconds_of(task, stated) for name, task in islice(owed, _SAMPLE) if name in agents]
     if not each:
         return 0.0
     width = width_of(stated.get("sandboxes"))
@@ -160,7 +160,7 @@ async def _bound(work: Work, owed: Iterator[tuple[str, Task]]) -> float | None:
     quote = _Quote(None, clock)
     world = World(quote, work.ask, lambda _: b"", work.assembled.spec.seed)
     solvers = {solver.name: solver for solver in work.assembled.solvers}
-    for name, task in islice(owed, SAMPLE):
+    for name, task in islice(owed, _SAMPLE):
         key = Key.of(name, task.id, "1", "generate", "0")
         await _quoted(solvers[name], Context(key, world, History(Voids())), replace(task, files=()))
     known = [usd for usd in quote.quoted if usd is not None]

@@ -20,14 +20,14 @@ from onward import choice, launch
 from onward.config import Settings
 from onward.drive import gateway_of
 from onward.errors import Drifted, OnwardError
-from onward.estimate import SAMPLE, Work, estimate
+from onward.estimate import Work, estimate
 from onward.experiment import Assembled, Spec
 from onward.keys import Key
 from onward.lineage import Wanted
 from onward.plan import STAGES, Plan
 from onward.progress import Quiet
 from onward.runs import Run, cut_off, find, folder_name, open_run, run_id
-from onward.staging import agents_of, unplayable
+from onward.staging import agents_of, asked, unplayable
 from onward.takeover import Takeover, survey
 from onward.tasks import Task
 from onward.views.begun import Begun, replay_seconds, unfinished
@@ -141,25 +141,37 @@ async def _of_run(spec: Spec, folder: Path, settings: Settings) -> Forecast:
     place = containing or (None if flags.new else exact)
     if place is None:
         id_ = run_id(made.identity, replicate + (flags.new and exact is not None), None)
-        return _telling(await _fresh(made, settings, folder_name(spec.name, id_)), made)
+        found = await _fresh(made, settings, folder_name(spec.name, id_))
+        pairs = ((solver, task) for _, task in choice.by_id(made).values() for solver in made.plan.solvers)
+        return _telling(found, made, _out_of_reach(made.assembled.spec, pairs))
     run = open_run(place)
     try:
         if flags.if_exists == "error":
             raise OnwardError(f"the run of exactly this spec exists: {run.name} (--if-exists error)")
         case = _case_of(run, made, settings, extends=containing is None or flags.limit is not None)
-        return _telling(await _standing(case), made)
+        return _telling(await _standing(case), made, Counter())
     finally:
         run.close()
 
 
-def _telling(found: Forecast, made: Wanted) -> Forecast:
-    """With what its tasks ask for and nobody does, and how many of them do."""
+def _telling(found: Forecast, made: Wanted, lacking: Counter[str]) -> Forecast:
+    """With what its tasks ask for and nobody does, and what else they lack."""
     counts = Counter(said for task in made.plan.task_ids() for said in made.told.get(task, ()))
-    for solver in agents_of(made.assembled.spec):
-        counts.update(filter(None, (unplayable(solver, task) for _, task in choice.by_id(made).values())))
-    told = [f"{count:,} of {made.count:,} tasks: {said}" for said, count in counts.most_common(_TOLD)]
-    rest = [f"and {len(counts) - _TOLD:,} more: onward tasks check"] if len(counts) > _TOLD else []
-    return replace(found, notes=(*found.notes, *told, *rest))
+    return replace(found, notes=(*found.notes, *_noted(counts + lacking, made.count)))
+
+
+def _noted(counts: Counter[str], tasks: int) -> Iterator[str]:
+    for said, count in counts.most_common(_TOLD):
+        yield f"{count:,} of {tasks:,} tasks: {said}"
+    if len(counts) > _TOLD:
+        yield f"and {len(counts) - _TOLD:,} more: onward tasks check"
+
+
+def _out_of_reach(spec: Spec, pairs: Iterable[tuple[str, Task]]) -> Counter[str]:
+    """Why agents cannot be given tasks on this machine, and how many tasks that is about. `pairs`: (solver, task)."""
+    agents = {solver.name: solver for solver in agents_of(spec)}
+    found = {(task.id, unplayable(agents[name], task)) for name, task in pairs if name in agents} if agents else set()
+    return Counter(why for _, why in found if why)
 
 
 @dataclass(slots=True)
@@ -175,7 +187,7 @@ class _Case:
     """Trials that would be added."""
     only: Callable[[str], bool] | None = None
     added: tuple[Task, ...] = ()
-    """Some of the tasks that would be added."""
+    """The tasks that would be added."""
     notes: tuple[str, ...] = ()
 
 
@@ -189,7 +201,7 @@ def _case_of(run: Run, made: Wanted, settings: Settings, *, extends: bool) -> _C
         case.extra = (made.count - len(recorded)) * len(run.plan.solvers) * run.plan.trials
         case.notes = (f"{len(recorded):,} → {made.count:,} tasks",)
         known = set(recorded)
-        case.added = tuple(task for name, (_, task) in choice.by_id(made).items() if name not in known)[:SAMPLE]
+        case.added = tuple(task for name, (_, task) in choice.by_id(made).items() if name not in known)
     elif not same or (settings.flags.limit is not None and made.count < len(recorded)):
         case.only = {task for chunk in made.chunks for task in chunk.ids}.__contains__
     return case
@@ -226,17 +238,21 @@ async def _standing(case: _Case) -> Forecast:
         owed = _owed(found.owed, flags.until)
         new = sum(one.count for one in owed if one.why == "new") + case.extra
         doubt, doubt_usd = run.in_doubt()
-        added = ((solver, task) for task in case.added for solver in run.plan.solvers)
+        added = [(solver, task) for task in case.added for solver in run.plan.solvers]
+        wanting = ((one, task) for key, one, task in _owing(run, plan, settled) if rerun or asked(run, key, one))
+        tasks = sum(1 for _ in run.plan.task_ids()) + len(case.added)
+        lacking = _noted(_out_of_reach(case.assembled.spec, chain(wanting, added)), tasks)
         every = [one for own in begun.values() for one in own]
         work = Work(
             case.assembled, ask, case.settings, [run], _by_stage(owed), case.extra, todo, now,
             [one.exchanges for one in every if one.key not in again], sum(one.exchanges for one in every),
         )  # fmt: skip
-        cost = await estimate(work, chain(_some(run, plan, settled), added))
+        cost = await estimate(work, chain(((one, task) for _, one, task in _owing(run, plan, settled)), added))
         total = len(run.plan) + case.extra
         return Forecast(
             run.name, True, total, len(run.plan) - _left(run, settled), now, dict(found.kept), owed, new, 0, (), doubt,
-            doubt_usd, *cost, notes=case.notes, going_on=_underway(begun, lambda one: one.key not in again),
+            doubt_usd, *cost, notes=(*case.notes, *lacking),
+            going_on=_underway(begun, lambda one: one.key not in again),
             given_up=_underway(begun, lambda one: one.key in again),
         )  # fmt: skip
     finally:
@@ -293,13 +309,13 @@ def _by_stage(rows: Iterable[Owed]) -> Counter[str]:
     return found
 
 
-def _some(run: Run, plan: Plan, settled: set[str]) -> Iterator[tuple[str, Task]]:
-    """(solver, task) of some trials that are owed, from the run's own copy."""
+def _owing(run: Run, plan: Plan, settled: set[str]) -> Iterator[tuple[Key, str, Task]]:
+    """(key, solver, task) of the trials that are owed, the task from the run's own copy."""
     for chunk in plan.chunks:
-        wanted = [(solver, task) for solver, task, key in plan.trial_keys(chunk) if key not in settled]
+        wanted = [(solver, task, key) for solver, task, key in plan.trial_keys(chunk) if key not in settled]
         if wanted:
             content = {task.id: task for _, task in run.tasks(chunk)}
-            yield from ((solver, content[task]) for solver, task in wanted)
+            yield from ((key, solver, content[task]) for solver, task, key in wanted)
 
 
 # ---------------------------------------------------------------- a run that is not there yet

@@ -67,6 +67,9 @@ def test_what_needs_a_container_where_there_is_none_is_owed_and_the_rest_is_done
     assert "owed: 2 trials of 3: 2 × a container is needed" in done.out and "errors in a row" not in done.out
     assert "apt-get install docker.io" in done.out and "apt-get install podman runc" in done.out
     assert f"resume: onward resume {mixed.run.name}" in done.out
+    planned = without_engines(mixed, "resume", "--plan")
+    assert planned.code == 0 and "2 of 3 tasks: a container is needed" in planned.out, planned.out + planned.err
+    assert "(for environment/Dockerfile, line 2: RUN mkdir /made)" in planned.out
 
 
 def test_a_resume_where_all_that_is_left_needs_a_container_is_refused_and_writes_nothing(mixed: Shell) -> None:
