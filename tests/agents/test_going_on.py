@@ -174,10 +174,7 @@ ZONED = '#!/bin/sh\nTZ=$(cat {zone}) exec {program}.real "$@"\n'
 @pytest.mark.parametrize("name", [one for one in ("claude-code", "codex", "opencode") if ALL or one == QUICK[0]])
 def test_the_next_day_it_goes_on_as_well(tmp_path: Path, name: str) -> None:
     """Killed in the west, gone on with 26 hours further east."""
-    program = Path(ready(name)[1].command[0])
-    folder = CACHE / "agents" / name
-    shutil.copytree(folder, tmp_path / "cache" / "agents" / name, copy_function=_linked)
-    program = tmp_path / "cache" / "agents" / name / program.relative_to(folder)
+    program = copied(tmp_path, name, ready(name)[1].command[0])
     program.rename(f"{program}.real")
     zone = program.with_name("zone")
     program.write_text(ZONED.format(zone=zone, program=program))
@@ -196,6 +193,40 @@ def test_the_next_day_it_goes_on_as_well(tmp_path: Path, name: str) -> None:
 
 
 DAY = re.compile(r"\d{4}-\d\d-\d\d|[A-Z][a-z]{2} [A-Z][a-z]{2} \d\d \d{4}")
+
+
+READ = "for (const skillFile of skillFiles"
+"""Where gemini-cli goes through the skills that it has found."""
+
+
+def test_gemini_cli_goes_on_where_it_finds_its_skills_in_another_order(tmp_path: Path) -> None:
+    """It tells of them as they were found, which on a busy machine is not always the same order."""
+    program = copied(tmp_path, "gemini-cli", ready("gemini-cli")[1].command[1])
+    sources = {path: text for path in program.parent.glob("chunk-*.js") if READ in (text := path.read_text())}
+
+    def found(order: str) -> None:
+        for path, text in sources.items():
+            path.unlink()  # it is the very file of the cache
+            path.write_text(text.replace(READ, f"{READ}.{order}"))
+
+    with Journey(tmp_path, "gemini-cli") as journey:
+        journey.shell.environment["ONWARD_CACHE"] = str(tmp_path / "cache")
+        found("sort()")
+        journey.killed(3)
+        found("sort().reverse()")
+        done = journey("resume")
+        assert done.code == 0, done
+        skills = [re.findall(r"<skill>\\n *<name>(.+?)</name>", str(one.body)) for one in journey.server.requests]
+        assert skills[0] == skills[-1][::-1] != skills[-1]
+        assert journey.billed == 5
+        assert journey.value["exchanges"]["served"] == {"exact": 3}
+
+
+def copied(folder: Path, name: str, program: str) -> Path:
+    """A cache of an agent's own there, which may be changed; where this program of it is."""
+    known, own = CACHE / "agents" / name, folder / "cache" / "agents" / name
+    shutil.copytree(known, own, copy_function=_linked)
+    return own / Path(program).relative_to(known)
 
 
 def _linked(source: str, target: str) -> None:
