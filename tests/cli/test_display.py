@@ -138,6 +138,7 @@ def test_lanes_are_told_apart_while_they_grow() -> None:
     for one in (
         told("fix", "One."), told("parse", "Uno."), told("fix", "Two.", ["One."], "exact"), told("fix", "Aside."),
         told("fix", "Three. " + "long " * 50, ["One.", "Two."]), told("fix", "Else.", ["One."]),
+        told("fix", "Two.", ["One."], "exact"),
     ):  # fmt: skip
         stream.exchange(one)
     said = out.getvalue().splitlines()
@@ -145,6 +146,7 @@ def test_lanes_are_told_apart_while_they_grow() -> None:
         "coder/fix/1 · lane 1, turn 1 · live", "coder/parse/1 · lane 1, turn 1 · live",
         "coder/fix/1 · lane 1, turn 2 · served exact", "coder/fix/1 · lane 2, turn 1 · live",
         "coder/fix/1 · lane 1, turn 3 · live", "coder/fix/1 · lane 3, turn 1 · live",
+        "coder/fix/1 · lane 1, turn 2 · served exact",
     ]  # fmt: skip
     assert said[4].endswith("…") and max(map(len, said)) < 90
     stream.settled(Key("coder/fix/1"))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 
 import pytest
@@ -12,13 +13,20 @@ from onward.testing import Fault, ProviderServer, Request, Script
 
 AGENT = """
 import json, os, urllib.request
-said = [{"role": "user", "content": os.environ["ONWARD_INSTRUCTION"]}]
+told = os.environ["ONWARD_INSTRUCTION"]
+said = [{"role": "user", "content": told}]
 tools = [{"type": "function", "function": {"name": "bash", "parameters": {"type": "object"}}}]
-while True:
+
+def ask(said):
     body = json.dumps({"model": "m", "messages": said, "tools": tools}).encode()
     headers = {"authorization": "Bearer " + os.environ["OPENAI_API_KEY"], "content-type": "application/json"}
     asked = urllib.request.Request(os.environ["OPENAI_BASE_URL"] + "/chat/completions", body, headers)
-    message = json.load(urllib.request.urlopen(asked))["choices"][0]["message"]
+    return json.load(urllib.request.urlopen(asked))["choices"][0]["message"]
+
+if os.environ.get("TITLED"):
+    ask([{"role": "user", "content": "A title for: " + told}])
+while True:
+    message = ask(said)
     said.append(message)
     if not message.get("tool_calls"):
         break
@@ -73,3 +81,20 @@ def test_a_line_says_of_each_exchange_who_where_how_and_what(shell: Shell, scrip
         "coder/t2/1 · lane 1, turn 2 · live · → bash, bash · Step 2.",
         "coder/t2/1 · lane 1, turn 3 · live · It is all done now.",
     ]
+
+
+def test_lanes_have_the_numbers_that_a_trajectory_gives_them(shell: Shell, script: Failing) -> None:
+    bubblewrap()
+    options = {"command": ["python3", "-c", AGENT], "env": {"TITLED": "1"}}
+    solver = {"name": "coder", "agent": "command", "model": "openai/m", "options": options}
+    first = shell("run", shell.experiment(tasks=2, score=None, parse=None, solver=solver), "--stream")
+    assert first.code == 3, first.err
+    script.mended = True
+    again = shell("resume", "--stream")
+    assert again.code == 0, again.err
+    for task, streamed in (("t1", first.out), ("t2", again.out)):
+        [episode] = json.loads(shell("show", f"latest/{task}", "--trajectory", "--json").out)
+        turns = [(one["number"], turn["number"], turn["text"]) for one in episode["lanes"] for turn in one["turns"]]
+        said = re.findall(rf"^coder/{task}/1 · lane (\d), turn (\d) .* · (.*)$", streamed, re.MULTILINE)
+        assert sorted((int(lane), int(turn), text) for lane, turn, text in said) == sorted(turns)
+        assert [one["kind"] for one in episode["lanes"]] == ["side call", "main"]

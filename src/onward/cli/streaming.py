@@ -48,7 +48,7 @@ class Stream:
     def exchange(self, told: Told) -> None:
         """An agent has an answer."""
         found = passed(told)
-        place = self._lanes.setdefault(told.key.parent, Lanes()).place(found.spoken)
+        place = self._lanes.setdefault(told.key.parent, Lanes()).place(told.key, found.spoken)
         found.turn.usd = self._usd.pop(told.key, None)
         said = exchange_line(_named(told.key), place, found.turn, self._console.width)
         self.line(Text(said, style="dim" if told.level else ""))

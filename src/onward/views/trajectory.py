@@ -152,7 +152,7 @@ def _episode(run: Run, key: Key, sample: str, *, scored: bool) -> Episode:
         report.get("reproducible", True),
     )  # fmt: skip
     told = [heard(calls, began) for calls in read.calls.values()]
-    episode.lanes = _lanes(told)
+    episode.lanes = _lanes(sorted(told, key=lambda one: one.had))
     episode.given_up = _given_up(run, step, read)
     _count(episode, [one.turn for one in told], read)
     return episode
@@ -272,10 +272,10 @@ def _given_up(run: Run, step: Key, read: _Read) -> list[GivenUp]:
 
 
 def _lanes(told: Sequence[Heard]) -> list[Lane]:
-    """The conversations, the main one first: the longest."""
+    """The conversations, as their first answers came, which is how they are numbered while they grow too. The longest
+    is the main one."""
     found = paths([one.spoken for one in told])
     main = max(found, key=lambda path: (path.after is None, len(path.places)), default=None)
-    found.sort(key=lambda path: path is not main)
     where = {place: (number, at) for number, path in enumerate(found, 1) for at, place in enumerate(path.places, 1)}
     lanes = []
     for number, path in enumerate(found, 1):

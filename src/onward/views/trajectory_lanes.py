@@ -38,8 +38,6 @@ class Spoken:
     reply: str = ""
     """The one that its answer adds."""
     messages: Sequence[Mapping[str, Any]] = ()
-    left: bool = False
-    """Whether the newest attempt did without it: a branch that was given up."""
     id: str = ""
     previous: str = ""
     """The id of its answer, and of the answer that it names as the one before it (Responses)."""
@@ -54,7 +52,8 @@ class Path:
 
 
 def paths(exchanges: Sequence[Spoken]) -> list[Path]:
-    """The lanes, by their first exchange; given in the order in which they were sent."""
+    """The lanes, by their first exchange; given in the order in which the newest attempt had its answers, and behind
+    these what it did without."""
     before = _before(exchanges)
     following: dict[int, list[int]] = defaultdict(list)
     for place, found in enumerate(before):
@@ -66,7 +65,7 @@ def paths(exchanges: Sequence[Spoken]) -> list[Path]:
         made.append(path)
         while following[path.places[-1]]:
             last = path.places[-1]
-            first, *others = sorted(following[last], key=lambda place: (exchanges[place].left, place))
+            first, *others = following[last]
             starts += [Path([place], last) for place in others]
             path.places.append(first)
     return sorted(made, key=lambda path: path.places[0])
@@ -93,18 +92,22 @@ class _Known:
 
 
 class Lanes:
-    """Lanes while they grow: an exchange is placed when it comes, after what has come before it."""
+    """Lanes while they grow, numbered as `paths` are: an exchange is placed when it comes, after what has come before
+    it."""
 
     def __init__(self) -> None:
         self._exchanges: list[Spoken] = []
         self._known = _Known(())
         self._at: list[tuple[int, int]] = []
+        self._named: dict[str, int] = {}
         self._continued: set[int] = set()
         self._lanes = 0
 
-    def place(self, one: Spoken) -> tuple[int, int]:
-        """Its lane and its turn there, each from 1."""
-        place = len(self._exchanges)
+    def place(self, name: str, one: Spoken) -> tuple[int, int]:
+        """Its lane and its turn there, each from 1. An answer that is given again has the place that it had."""
+        place = self._named.setdefault(name, len(self._exchanges))
+        if place < len(self._at):
+            return self._at[place]
         self._exchanges.append(one)
         before = _plainly(one, self._exchanges, self._known)
         if before is None:

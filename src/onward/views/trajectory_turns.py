@@ -9,6 +9,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from datetime import datetime
+from math import inf
 from typing import Any, Literal
 
 from onward.entry import Entry
@@ -144,6 +145,8 @@ class Heard:
     spoken: Spoken
     results: list[Piece]
     """What its request tells of tools since the last assistant turn."""
+    had: float = inf
+    """Where in the journal the newest attempt had its answer; behind all else where it did without."""
 
 
 def heard(found: Calls, began: int) -> Heard:
@@ -151,8 +154,7 @@ def heard(found: Calls, began: int) -> Heard:
     turn, spoken = _stands(found, began), Spoken()
     results = _request(found, turn, spoken)
     _answer(found.value, turn, spoken)
-    spoken.left = turn.mark == "recorded"
-    return Heard(turn, spoken, results)
+    return Heard(turn, spoken, results, _had(found, turn, began))
 
 
 def passed(told: Told) -> Heard:
@@ -188,6 +190,12 @@ def _stands(found: Calls, began: int) -> Turn:
             turn.level = str(again[-1].data.get("level") or "")
             turn.difference = str(again[-1].data.get("difference") or "")
     return turn
+
+
+def _had(found: Calls, turn: Turn, began: int) -> float:
+    if turn.mark == "live":
+        return found.results[-1].seq
+    return next((entry.seq for entry in found.served if entry.seq >= began), inf) if turn.mark == "served" else inf
 
 
 def _tries(found: Calls) -> list[Try]:
