@@ -20,7 +20,7 @@ from onward import launch, views
 from onward.adoption import adopt
 from onward.config import settings
 from onward.errors import UsageError
-from onward.formats.benchflow import export, read
+from onward.formats.benchflow import export, prospect, read
 from onward.gateway.normalisers import rules_for
 from onward.journal import SqliteJournal
 from onward.keys import Key
@@ -28,7 +28,6 @@ from onward.progress import Quiet
 from onward.runs import open_run
 from onward.tasks import Task
 from onward.testing import ProviderServer
-from onward.views.prospects import of_recording
 
 Body = dict[str, Any]
 
@@ -191,7 +190,7 @@ def test_wrong_types_in_config_and_result_are_survived(field: str, other: str, o
         try:
             [trial] = views.trials(opened)
             assert export(opened, trial.key, {}).files["config.json"] == json.dumps(config).encode()
-            of_recording(recording)
+            prospect(recording)
         finally:
             opened.close()
 

@@ -12,12 +12,12 @@ from tests.benchflow import Episode, folder
 from tests.lab import Lab
 
 from onward.adoption import adopt
-from onward.formats.benchflow import read
+from onward.formats.benchflow import prospect, read
 from onward.keys import Key
 from onward.report.prospects import estimate_line, length, prospects_page
 from onward.runs import open_run
 from onward.views.begun import replay_seconds
-from onward.views.prospects import Prospect, of_recording, of_run, summed
+from onward.views.prospects import Prospect, of_run, summed
 
 SPANS = st.lists(st.tuples(st.floats(0, 1e6), st.floats(0, 1e4)).map(lambda one: (one[0], one[0] + one[1])), max_size=8)
 
@@ -49,11 +49,11 @@ def test_the_order_of_the_calls_does_not_matter_and_no_replay_is_longer_than_its
 
 
 def test_a_timed_out_folder_is_estimated_at_its_own_rate(tmp_path: Path) -> None:
-    found = of_recording(read(folder(tmp_path, Episode().rows)), require_timeout=True)
+    found = prospect(read(folder(tmp_path, Episode().rows)), require_timeout=True)
     assert (found.left_out, found.exchanges, found.live) == ("", 3, 60.0)
     assert found.replay == pytest.approx(12.9)
     assert found.usd == pytest.approx(0.3)
-    longer = of_recording(read(folder(tmp_path, Episode().rows)), timeout=600.0)
+    longer = prospect(read(folder(tmp_path, Episode().rows)), timeout=600.0)
     assert (longer.live, longer.usd) == (600.0, pytest.approx(3.0))
 
 
@@ -61,7 +61,7 @@ def test_the_run_of_a_folder_is_estimated_like_the_folder(tmp_path: Path) -> Non
     recording = read(folder(tmp_path / "a", Episode().rows))
     run = open_run(adopt(recording, tmp_path / "runs").folder)
     [found] = of_run(run)
-    expected = of_recording(recording)
+    expected = prospect(recording)
     assert (found.name, found.left_out, found.exchanges, found.live) == ("claude-code/write-file/1", "", 3, 60.0)
     assert (found.replay, found.usd) == (pytest.approx(expected.replay, abs=0.01), pytest.approx(expected.usd))
     assert list(of_run(run, within=Key.of("claude-code", "another"))) == []
@@ -80,12 +80,12 @@ def test_a_folder_that_did_not_time_out_is_left_out_where_that_is_required(
     tmp_path: Path, result: Any, without: list[str], reason: str
 ) -> None:
     recording = read(folder(tmp_path, Episode().rows, result=result, without=without))
-    assert reason in of_recording(recording, require_timeout=True).left_out
-    assert of_recording(recording).left_out == ""
+    assert reason in prospect(recording, require_timeout=True).left_out
+    assert prospect(recording).left_out == ""
 
 
 def test_a_folder_without_answers_is_always_left_out(tmp_path: Path) -> None:
-    assert "nothing to go on from" in of_recording(read(folder(tmp_path, b""))).left_out
+    assert "nothing to go on from" in prospect(read(folder(tmp_path, b""))).left_out
 
 
 def test_trials_that_are_no_timeouts_of_agents_are_left_out(tmp_path: Path) -> None:
@@ -109,7 +109,7 @@ def test_the_sum_is_one_line() -> None:
 def test_the_page_names_who_is_left_out_and_why_and_what_is_damaged(tmp_path: Path) -> None:
     broken = read(folder(tmp_path / "broken", Episode(commands=["token = ***REDACTED***"]).rows))
     others = [Prospect(f"t{n}", "it is done") for n in range(7)]
-    page = prospects_page([of_recording(broken), *others])
+    page = prospects_page([prospect(broken), *others])
     assert page.startswith("1 timeout: served again ≈ 13 s, live ≤ 60 s, ≈ $0.30\n")
     assert "damage: line 1: text was replaced as secret in what a tool was told to do" in page
     assert "left out: t0, t1, t2, t3, t4, t5, t6: it is done" in page
@@ -127,7 +127,7 @@ def test_the_real_folder_is_estimated(shared_data: Path) -> None:
     folders = sorted((shared_data / "benchflow").glob("*/config.json"))
     if not folders:
         pytest.skip(f"no run folder of BenchFlow's in {shared_data}")
-    found = of_recording(read(folders[0].parent))
+    found = prospect(read(folders[0].parent))
     assert (found.exchanges, found.live) == (18, 900.0)
     assert 20 < found.replay < 40
     assert found.usd == pytest.approx(0.34763445 / 200.8 * 900)

@@ -21,7 +21,7 @@ from onward.continuations import Earlier, Known, as_continuation, continuations,
 from onward.drive import Ending, gateway_of
 from onward.errors import Drifted, NotThere
 from onward.experiment import Assembled
-from onward.formats.benchflow import Recording, read
+from onward.formats.benchflow import Recording, prospect, read
 from onward.keys import Key
 from onward.originals import Original, adopted_before, found_here, is_recording, lacking
 from onward.progress import Watch
@@ -29,7 +29,7 @@ from onward.report.continued import both_scores
 from onward.runs import Run, open_run
 from onward.views.continued import continuation
 from onward.views.lineage import changes
-from onward.views.prospects import Prospect, of_recording, of_run
+from onward.views.prospects import Prospect, of_run
 
 __all__ = ["Continued", "Terms", "carry_on", "folder_for", "is_recording", "of_folder", "prospects"]
 
@@ -112,7 +112,7 @@ def prospects(address: str, settings: Settings, terms: Terms) -> list[Prospect]:
 def of_folder(folder: Path, settings: Settings, terms: Terms, every: Sequence[Earlier]) -> Prospect:
     """Of a recording. `every`: the continuations that there are."""
     recording = read(folder)
-    found = of_recording(recording, timeout=terms.timeout, require_timeout=terms.require_timeout)
+    found = prospect(recording, timeout=terms.timeout, require_timeout=terms.require_timeout)
     more = lacking(recording, tasks_dir=terms.tasks_dir, version=terms.version)
     found = replace(found, findings=(*more, *found.findings))
     for run in adopted_before(recording, settings.store, tasks_dir=terms.tasks_dir, version=terms.version):
@@ -191,7 +191,7 @@ def carry_on(address: str, settings: Settings, watch: Watch, terms: Terms) -> Co
 
 def _original(address: str, settings: Settings, watch: Watch, terms: Terms) -> Original:
     recording = read(Path(address))
-    wanted = of_recording(recording, timeout=terms.timeout, require_timeout=terms.require_timeout)
+    wanted = prospect(recording, timeout=terms.timeout, require_timeout=terms.require_timeout)
     if wanted.left_out:
         raise NotThere(f"{wanted.name} is not continued: {wanted.left_out}")
     if not recording.timed_out:

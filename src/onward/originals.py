@@ -15,10 +15,11 @@ from onward.adoption import adopt, agent_of, standing
 from onward.agents import AGENTS, agent
 from onward.config import Settings
 from onward.errors import OnwardError, UsageError
-from onward.formats.benchflow import Finding, Recording
+from onward.formats.benchflow import Recording
 from onward.progress import Watch
 from onward.runs import Run
 from onward.tasks import Task, open_source
+from onward.views.prospects import Finding
 
 __all__ = ["Original", "adopted_before", "found_here", "is_recording", "lacking"]
 

@@ -11,10 +11,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 from onward.episode import AGENT_SECONDS
-from onward.formats.benchflow import Finding, Recording, findings
 from onward.keys import Key
 from onward.runs import Run
 from onward.views.begun import replay_seconds, samples
@@ -22,7 +21,21 @@ from onward.views.means import came_to_limit, standings
 from onward.views.summary import planned_trials
 from onward.views.trials import Trial, trials
 
-__all__ = ["Prospect", "Sum", "of_recording", "of_run", "summed"]
+__all__ = ["Finding", "Gravity", "Prospect", "Sum", "cost", "of_run", "summed"]
+
+Gravity = Literal["note", "loss", "damage"]
+"""`note`: mended, or of no consequence. `loss`: something is not there. `damage`: a replay may go another way."""
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One thing that a recording has, and what is done about it. `lines`: of the trajectory, from 1."""
+
+    kind: str
+    gravity: Gravity
+    what: str
+    then: str
+    lines: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,39 +89,11 @@ def summed(prospects: Iterable[Prospect]) -> Sum:
     )  # fmt: skip
 
 
-def _cost(usd: float | None, active: float | None, live: float | None) -> float | None:
+def cost(usd: float | None, active: float | None, live: float | None) -> float | None:
+    """What so many live seconds cost, if each costs what an active one did."""
     if usd is None or not active or live is None:
         return None
     return usd / active * live
-
-
-# ---------------------------------------------------------------- of a folder
-
-
-def of_recording(recording: Recording, *, timeout: float | None = None, require_timeout: bool = False) -> Prospect:
-    """Of a run folder of BenchFlow's. `timeout`: the live budget, else what the run had."""
-    spans = [(row.asked, row.answered) for row in (one.row for one in recording.served)
-             if row.asked is not None and row.answered is not None]  # fmt: skip
-    active = recording.took or (max(end for _, end in spans) - min(spans)[0] if spans else None)
-    live = timeout or recording.limit
-    return Prospect(
-        recording.folder.name, _left_out(recording, require_timeout), len(recording.served), replay_seconds(spans),
-        live, _cost(recording.usd, active, live), recording.usd, tuple(findings(recording)),
-    )  # fmt: skip
-
-
-def _left_out(recording: Recording, require_timeout: bool) -> str:
-    if not recording.served:
-        return "no answer was recorded: there is nothing to go on from"
-    if recording.timed_out or not require_timeout:
-        return ""
-    if not recording.finished:
-        return "it has no result, so nothing says that it timed out"
-    ended = recording.category or recording.error
-    return f"it did not time out: {f'it ended with {ended}' if ended else 'it ended by itself'}"
-
-
-# ---------------------------------------------------------------- of a run
 
 
 def of_run(run: Run, *, timeout: float | None = None, within: Key | None = None) -> Iterator[Prospect]:
@@ -155,4 +140,4 @@ def _of_trial(run: Run, trial: Trial, live: float | None) -> Prospect:
     spans = [span for one in found for span in one.spans]
     costs = [one.usd for one in found if one.usd is not None]
     usd, active = sum(costs) if costs else None, sum(one.active for one in found)
-    return Prospect(trial.key, "", len(spans), replay_seconds(spans), live, _cost(usd, active, live), usd)
+    return Prospect(trial.key, "", len(spans), replay_seconds(spans), live, cost(usd, active, live), usd)

@@ -4,30 +4,14 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from itertools import groupby
-from typing import Literal
 
 from onward.formats.benchflow.recording import LLM, Recording
 from onward.formats.benchflow.rows import Row
 from onward.formats.benchflow.standing import Exchange, Standing, inversions, ties
+from onward.views.prospects import Finding, Gravity
 
-__all__ = ["Finding", "Gravity", "findings"]
-
-Gravity = Literal["note", "loss", "damage"]
-"""`note`: mended, or of no consequence. `loss`: something is not there. `damage`: a replay may go another way."""
-
-
-@dataclass(frozen=True, slots=True)
-class Finding:
-    """One thing that a recording has. `lines`: of the trajectory, from 1."""
-
-    kind: str
-    gravity: Gravity
-    what: str
-    then: str
-    lines: tuple[int, ...] = ()
-
+__all__ = ["findings"]
 
 _DROPPED: dict[Standing, tuple[str, Gravity, str, str]] = {
     "unparsable": (
