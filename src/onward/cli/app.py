@@ -13,9 +13,9 @@ from typing import Annotated, Any
 
 import typer
 
-from onward.cli import agents, continuing, look, running, share, tasks
+from onward.cli import agents, look, share, tasks
 from onward.cli import options as o
-from onward.cli import wrap as w
+from onward.cli import wrap_options as w
 from onward.cli.supervise import counted
 from onward.cli.voice import Voice, heard
 from onward.cli.words import trouble
@@ -83,7 +83,9 @@ def _run(
     SPEC is a YAML or TOML file (see `onward init`), or a folder of task folders; BENCHMARK is arithmetic, examples or
     gaia.
     """
-    return running.run(ctx.obj, ctx.params)
+    from onward.cli.running import run
+
+    return run(ctx.obj, ctx.params)
 
 
 @_verb("resume", _RUN, "onward resume", "onward resume nightly-3f9a1c --budget-usd 10", "onward resume latest --plan")
@@ -101,7 +103,9 @@ def _resume(
     plan: o.Plan = False, stream: o.Stream = False, json: o.Json = False,
 ) -> int:  # fmt: skip
     """Finish a run from its own folder: what is done is never done again. Without RUN, the latest unfinished one."""
-    return running.resume(ctx.obj, ctx.params)
+    from onward.cli.running import resume
+
+    return resume(ctx.obj, ctx.params)
 
 
 Run = Annotated[str, typer.Argument(metavar="RUN", show_default=False)]
@@ -113,7 +117,9 @@ def _stop(
     now: Annotated[bool, typer.Option("--now", help="Do not wait for what is in flight.")] = False,
 ) -> int:  # fmt: skip
     """Ask whoever drives a run to stop: what is in flight finishes, nothing more starts."""
-    return running.stop(ctx.obj, ctx.params)
+    from onward.cli.running import stop
+
+    return stop(ctx.obj, ctx.params)
 
 
 @_verb(
@@ -138,7 +144,9 @@ def _continue(
     FOLDER is a run folder of BenchFlow's, ROOT any folder with such in it: all that timed out. What is served from the
     record costs neither money nor time of the limit.
     """
-    return continuing.carry_on(ctx.obj, ctx.params)
+    from onward.cli.continuing import carry_on
+
+    return carry_on(ctx.obj, ctx.params)
 
 
 @_verb("replay", _RUN, "onward replay nightly --stage score", "onward replay nightly --stage parse --spec changed.yaml")
@@ -150,7 +158,9 @@ def _replay(
     take_over: o.TakeOver = False, store: o.Store = None, stream: o.Stream = False, json: o.Json = False,
 ) -> int:  # fmt: skip
     """Do a stage and all below it again over the recorded answers, and show old against new."""
-    return running.replay(ctx.obj, ctx.params)
+    from onward.cli.running import replay
+
+    return replay(ctx.obj, ctx.params)
 
 
 @_verb("redo", _RUN, "onward redo nightly/task-17", "onward redo nightly/task-17/score")
@@ -161,7 +171,9 @@ def _redo(
     take_over: o.TakeOver = False, store: o.Store = None, stream: o.Stream = False, json: o.Json = False,
 ) -> int:  # fmt: skip
     """Do a part of a run again on purpose. What it was is kept, out of account."""
-    return running.redo(ctx.obj, ctx.params)
+    from onward.cli.running import redo
+
+    return redo(ctx.obj, ctx.params)
 
 
 @_verb("init", _RUN, "onward init", "onward init nightly")
@@ -200,7 +212,9 @@ def _wrap(
 
     The program is pointed at us by the usual variables (OPENAI_BASE_URL, ANTHROPIC_BASE_URL, …); keys stay here.
     """
-    return w.wrap(ctx.obj, ctx.params)
+    from onward.cli.wrap import wrap
+
+    return wrap(ctx.obj, ctx.params)
 
 
 # ---------------------------------------------------------------- look, share, set up
