@@ -310,8 +310,10 @@ def gemini(run: str, day: str, *skills: str) -> Any:
     }  # fmt: skip
 
 
-def opencode(run: str, day: str) -> Any:
-    return {"model": "m", "messages": [{"role": "system", "content": f"<env>\n  Today's date: {day}\n</env>"}]}
+def opencode(run: str, day: str, skill: str = "pdf") -> Any:
+    listed = f"<skill>\n<name>{skill}</name>\n<location>/work/.{run}/skills/{skill}/SKILL.md</location>\n</skill>"
+    return {"model": "m", "messages": [
+        {"role": "system", "content": f"<env>\n  Today's date: {day}\n</env>\n{listed}"}]}  # fmt: skip
 
 
 def openhands(run: str, day: str) -> Any:
@@ -357,6 +359,9 @@ def test_a_skill_more_or_another_folder_of_one_still_counts() -> None:
     assert list(differences(known, normalised("gemini", gemini("a", "", "pdf", "csv", "xls"), rules)))
     elsewhere = json.loads(json.dumps(gemini("a", "", "csv", "pdf")).replace("/pdf", "/of/another"))
     assert list(differences(known, normalised("gemini", elsewhere, rules)))
+    rules = rules_for("opencode")
+    first, other = (normalised("chat", opencode("claude", "", skill), rules) for skill in ("pdf", "csv"))
+    assert list(differences(first, other))
 
 
 def test_dates_in_the_conversation_count_for_the_generic_set() -> None:

@@ -142,7 +142,18 @@ _GEMINI_CLI = Rules(
 
 _OPENCODE = Rules(
     "opencode", "1.18.33",
-    (_DELIVERY, _date("messages[*].content", "messages[*].content[*].text", "system[*].text", "instructions"), _SORT),
+    (
+        _DELIVERY,
+        _date("messages[*].content", "messages[*].content[*].text", "system[*].text", "instructions"),
+        # Of a skill that lies in several folders (.claude, .agents, its own) it takes the one that it read last.
+        Rule(
+            "skill-places", "mask",
+            ("messages[0].content", "messages[0].content[*].text", "system[*].text", "instructions"),
+            r"(<location>)[^<]*(/[^/<]+/SKILL\.md</location>)", r"\1PLACE\2", "<location>",
+        ),
+        _SORT,
+    ),
+    edition=2,
 )  # fmt: skip
 
 _MINI = Rules("mini-swe-agent", "2.4.6", (_DELIVERY, _SORT))
