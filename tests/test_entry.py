@@ -41,15 +41,23 @@ leaves = st.one_of(
     st.none(), st.booleans(), st.integers(-(2**60), 2**60), st.floats(allow_nan=False, allow_infinity=False),
     st.text(max_size=8), st.text(min_size=1, max_size=3).map(lambda text: text * 200),
 )  # fmt: skip
-values = st.recursive(
-    leaves,
-    lambda inner: st.one_of(
-        st.lists(inner, max_size=12),
-        st.dictionaries(names, inner, max_size=5),
-        st.dictionaries(st.text(max_size=5), inner, min_size=8, max_size=12),
-    ),
-    max_leaves=40,
-)
+
+
+def nested(most: int) -> st.SearchStrategy[Any]:
+    """Any JSON of so many leaves."""
+    return st.recursive(
+        leaves,
+        lambda inner: st.one_of(
+            st.lists(inner, max_size=12),
+            st.dictionaries(names, inner, max_size=5),
+            st.dictionaries(st.text(max_size=5), inner, min_size=8, max_size=12),
+        ),
+        max_leaves=most,
+    )
+
+
+values, messages = nested(40), nested(6)
+"""A message is a smaller value: what counts is which of them stand in which row, and making one is the slow part."""
 outcomes = st.sampled_from([None, "ok", "failed", "timeout", "error"])
 prints = st.one_of(
     st.none(), st.dictionaries(st.text(max_size=5), leaves, max_size=3).map(lambda p: Fingerprint.of(**p))
@@ -91,11 +99,11 @@ def test_every_blob_is_named_by_its_content(value: Any) -> None:
 
 turns = st.tuples(
     st.sampled_from([{"role": "assistant"}, {"role": "model"}, {"type": "reasoning"}, {"type": "function_call"}]),
-    st.lists(values, max_size=1),
+    st.lists(messages, max_size=1),
 ).map(lambda turn: [{**turn[0], "content": LONG}, *turn[1], {"role": "user", "content": "?"}])
 
 
-@given(st.lists(values, max_size=3), st.lists(turns, max_size=2), turns)
+@given(st.lists(messages, max_size=3), st.lists(turns, max_size=2), turns)
 def test_a_longer_conversation_adds_only_what_is_new(asked: list[Any], talk: list[list[Any]], turn: list[Any]) -> None:
     history = [{"role": "system", "content": LONG}, *asked, *(message for turn in talk for message in turn), "?"]
     _, before = pack_value({"messages": history})
@@ -118,7 +126,7 @@ def test_a_role_that_is_no_role_cuts_nothing() -> None:
     assert len(blobs) == 2 and unpack_value(text, blobs.__getitem__) == {"input": said}
 
 
-@given(st.lists(st.lists(values, min_size=1, max_size=6), min_size=1, max_size=6), st.sampled_from([0, 200, 2**20]))
+@given(st.lists(st.lists(messages, min_size=1, max_size=6), min_size=1, max_size=6), st.sampled_from([0, 200, 2**20]))
 def test_what_was_handed_over_before_is_not_again_and_comes_back_all_the_same(talks: list[Any], most: int) -> None:
     links, kept = Links(most), dict[bytes, bytes]()
     for messages in [*talks, *talks, *(one + two for one in talks for two in talks)]:
@@ -139,7 +147,7 @@ def test_a_conversation_that_goes_on_hands_over_its_new_messages_alone() -> None
     assert len(blobs) == 3
 
 
-@given(st.data(), st.lists(st.lists(values, min_size=2, max_size=6), min_size=1, max_size=4))
+@given(st.data(), st.lists(st.lists(messages, min_size=2, max_size=6), min_size=1, max_size=4))
 def test_a_conversation_of_which_the_links_are_remembered_is_packed_as_any_other(data: Any, talks: list[Any]) -> None:
     said = [message for talk in talks for message in talk]
     links, turns, kept = Links(), Turns(), dict[bytes, bytes]()
