@@ -425,6 +425,8 @@ def test_the_task_is_shown_with_its_fields(lab: Lab) -> None:
     run = lab.open(lab.run().run)
     task = next(task for _, task in run.tasks(run.plan.chunks[0]))
     assert "expected  1" in task_page(task) and "level" in task_page(task)
+    long = task_page(replace(task, metadata={"must_time_out": True}))
+    assert "expected       1\n" in long and "must_time_out  true" in long
 
 
 def test_following_gives_each_result_once(lab: Lab) -> None:

@@ -106,6 +106,14 @@ def test_a_stream_keeps_conversations_apart() -> None:
     assert said.index(f"── {one}\nHello\n") < said.index(f"── {two}\nGoodbye\n") and said.count("5 tokens") == 2
 
 
+def test_a_trial_is_told_by_what_its_agent_said_last() -> None:
+    out = io.StringIO()
+    board = Board(Voice("debug"), Console(file=out, width=120))
+    output = {"final": "All\ndone.", "reward": 1.0, "rewards": {"reward": 1.0}}
+    board.trial(Key("coder/fix/1"), "ok", {"reward": {"value": 1.0}}, output)
+    assert out.getvalue() == "coder/fix/1 ok · reward 1 · All done.\n"
+
+
 def told(task: str, said: str, before: Sequence[str] = (), call: str = "") -> Told:
     """An exchange that answers a conversation with these words."""
     messages = [{"role": "user", "content": f"Do {task}."}]

@@ -107,6 +107,7 @@ def _usage(name: str, command: Any) -> str:
     for parameter in command.params:
         if parameter.param_type_name == "argument":
             label = parameter.metavar or parameter.human_readable_name
+            label += "…" if parameter.nargs == -1 and not label.startswith("-- ") else ""
             words.append(label if parameter.required or label.startswith("[") else f"[{label}]")
     last = [word for word in words if word.startswith("-- ")]  # what comes after it is no option any more
     return " ".join(["onward", name, *(word for word in words if word not in last), "[options]", *last])

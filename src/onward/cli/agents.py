@@ -52,7 +52,7 @@ def _list(
 
 @program.command("install", epilog="[cyan]onward agents install claude-code codex@0.169.0[/cyan]")
 def _install(
-    ctx: typer.Context, names: Annotated[list[str], typer.Argument(metavar="NAME[@VERSION]...", show_default=False)]
+    ctx: typer.Context, names: Annotated[list[str], typer.Argument(metavar="NAME[@VERSION]", show_default=False)]
 ) -> int:
     """Install agents, once per version for all runs of this machine. A run installs what it needs by itself."""
     from onward.agents import agent

@@ -172,7 +172,8 @@ class Board:
         """One line for each trial, where it was asked for."""
         if self._voice.verbose or self._stream is not None:
             values = ", ".join(f"{name} {score['value']:g}" for name, score in scores.items())
-            said = " ".join(str(output).split())
+            final = output["final"] if isinstance(output, Mapping) and "final" in output else output  # of an agent
+            said = " ".join(str(final).split())
             shown = said if len(said) <= 60 else f"…{said[-59:]}"
             where = f"[{self._progress.done}/{self._progress.total}] " if self._progress else ""
             self._line(f"{where}{key} {outcome}{' · ' + values if values else ''} · {shown}", _COLOURS.get(outcome, ""))

@@ -118,7 +118,7 @@ def _copied(folder: Path) -> list[Path]:
 )  # fmt: skip
 def _check(
     ctx: typer.Context,
-    paths: Annotated[list[Path], typer.Argument(metavar="FOLDER…", help="Task folders, or folders of them.")],
+    paths: Annotated[list[Path], typer.Argument(metavar="FOLDER", help="Task folders, or folders of them.")],
     run: Annotated[
         bool, typer.Option("--run", help="Also do each: its solution must get the reward, an empty attempt must not.")
     ] = False,

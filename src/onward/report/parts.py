@@ -20,11 +20,12 @@ __all__ = ["comparison_page", "exchange_page", "rescored_lines", "step_page", "t
 
 def task_page(task: Task) -> str:
     """The task itself."""
-    lines = [f"task      {task.id}", f"question  {clip(task.input, 400)}"]
-    lines.append(f"expected  {clip(task.target, 200)}" if task.target is not None else "expected  not known")
-    lines += [f"{name:<9} {clip(value, 200)}" for name, value in task.metadata.items()]
-    lines += [f"file      {file.name} ({file.size:,} bytes)" for file in task.files]
-    return "\n".join(lines)
+    expected = clip(task.target, 200) if task.target is not None else "not known"
+    rows = [("task", task.id), ("question", clip(task.input, 400)), ("expected", expected)]
+    rows += [(name, clip(value, 200)) for name, value in task.metadata.items()]
+    rows += [("file", f"{file.name} ({file.size:,} bytes)") for file in task.files]
+    width = max(len(name) for name, _ in rows)
+    return "\n".join(f"{name:<{width}}  {value}" for name, value in rows)
 
 
 def trial_part(trial: Trial, steps: Sequence[Tried]) -> str:
