@@ -244,7 +244,7 @@ def test_a_set_holds_from_its_version_on() -> None:
     assert rules_for("a", "", (new, old)) is new
     assert rules_for("a", "1.0", (old, new)) is GENERIC
     assert rules_for("b", "9", (old, new)) is GENERIC
-    assert rules_for("claude-code", "2.1.328").name == "claude-code@2.1.197/2"
+    assert rules_for("claude-code", "2.1.328").name == "claude-code@2.1.197/3"
 
 
 def test_all_agents_of_the_table_have_a_set() -> None:

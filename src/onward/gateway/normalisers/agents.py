@@ -67,11 +67,27 @@ _FIRST_WORDS = (
 )  # fmt: skip
 """Where an agent's own preamble stands. Dates further on are the conversation's, and count."""
 
+
+def _kernel(before: str, pattern: str, after: str = "") -> Rule:
+    return Rule(
+        "kernel", "mask", _FIRST_WORDS, rf"({before}){pattern}({after})", r"\1KERNEL\2", before.partition("\\")[0]
+    )
+
+
+_CLAUDE_KERNEL = _kernel("OS Version: ", r"[^\n]+")
+_MINI_KERNEL = _kernel("<system_information>", "[^<]*", "</system_information>")
+_OPENHANDS_KERNEL = _kernel(r"User operating system: \w+ \(kernel ", r"[^)\n]*")
+"""Which Linux it is: a run goes on where it was copied to, and after an upgrade."""
+
 _CLAUDE_BACKGROUND, _GEMINI_BACKGROUND = "run_in_background", "is_background"
 
 GENERIC = Rules(
     "generic", "0",
-    (_DELIVERY, _CACHE, _CACHE_KEY, _USER_ID, _CLIENT, _date(*_FIRST_WORDS), _GEMINI_IDS, *_GEMINI_SKILLS, _SORT),
+    (
+        _DELIVERY, _CACHE, _CACHE_KEY, _USER_ID, _CLIENT, _date(*_FIRST_WORDS), _GEMINI_IDS, *_GEMINI_SKILLS,
+        _CLAUDE_KERNEL, _MINI_KERNEL, _OPENHANDS_KERNEL, _SORT,
+    ),
+    edition=2,
     background=(_CLAUDE_BACKGROUND, _GEMINI_BACKGROUND),
 )  # fmt: skip
 
@@ -87,6 +103,7 @@ _CLAUDE_CODE = Rules(
         _CACHE,
         Rule("text-as-block", "block", ("messages[*].content",)),
         _date("messages[0].content[*].text"),
+        _CLAUDE_KERNEL,
         Rule("agent-ids", "alias", _CLAUDE_TEXTS, r"agentId: ([0-9a-z]{6,})", "agent", where="agentId: "),
         Rule("agent-ids", "alias", _CLAUDE_TEXTS, r"<task-id>([0-9a-z]{6,})", "agent", where="<task-id>"),
         Rule(
@@ -96,7 +113,7 @@ _CLAUDE_CODE = Rules(
         Rule("agent-usage", "mask", _CLAUDE_TEXTS, r"(<usage>[^<]*duration_ms: )\d+", r"\1MS", "duration_ms: "),
         _SORT,
     ),
-    edition=2,
+    edition=3,
     background=(_CLAUDE_BACKGROUND,),
 )  # fmt: skip
 
@@ -156,7 +173,7 @@ _OPENCODE = Rules(
     edition=2,
 )  # fmt: skip
 
-_MINI = Rules("mini-swe-agent", "2.4.6", (_DELIVERY, _SORT))
+_MINI = Rules("mini-swe-agent", "2.4.6", (_DELIVERY, _MINI_KERNEL, _SORT), edition=2)
 _AIDER = Rules("aider", "0.86.2", (_DELIVERY,))
 
 _OPENHANDS = Rules(
@@ -169,8 +186,10 @@ _OPENHANDS = Rules(
             r"((?i:current date and time is):? )\d{4}-\d\d-\d\d[T ][\d:.]+(?:Z|[+-]\d\d:?\d\d)?", r"\1DATE",
             "urrent date and time is",
         ),
+        _OPENHANDS_KERNEL,
         _SORT,
     ),
+    edition=2,
 )  # fmt: skip
 
 AGENTS: tuple[Rules, ...] = (_CLAUDE_CODE, _CODEX, _GEMINI_CLI, _OPENCODE, _MINI, _AIDER, _OPENHANDS)
