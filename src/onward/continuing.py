@@ -127,7 +127,13 @@ def of_folder(folder: Path, settings: Settings, terms: Terms, every: Sequence[Ea
 
 def _opened(address: str, settings: Settings, stack: ExitStack) -> tuple[Run, set[str] | None]:
     """The run, and the keys of the trials that are meant; None: all of them."""
-    folder, rest = views.locate(settings.store, address)
+    try:
+        folder, rest = views.locate(settings.store, address)
+    except NotThere:
+        if Path(address).is_dir():
+            lacks = "neither it nor a folder in it is a run folder of BenchFlow's, with a config.json"
+            raise NotThere(f"{address} is a folder, but no run, and {lacks}") from None
+        raise
     run = open_run(folder)
     stack.callback(run.close)
     return run, {str(key) for key in views.within(run, rest).trials} if rest else None

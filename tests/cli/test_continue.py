@@ -334,6 +334,7 @@ def _everything(folder: Path) -> str:
     ("words", "code", "said"),
     [
         (["{run}/nosuch"], 1, "has no task 'nosuch'"),
+        (["tasks"], 1, "tasks is a folder, but no run, and neither it nor a folder in it is a run folder of BenchFlow's"),
         (["{run}", "--strict-divergence", "--on-divergence", "fork"], 2, "exclude each other"),
         (["{run}", "--model", "gpt-4o"], 2, "provider/name"),
         (["{run}", "--tasks-dir", "tasks"], 2, "--tasks-dir is about a run folder of BenchFlow's"),
