@@ -14,10 +14,12 @@ from pathlib import Path
 from typing import Any, Literal
 
 from onward.errors import OnwardError
-from onward.runs import Run, open_run, stored_runs
+from onward.runs import Run, matching, open_run, stored_runs
 from onward.views.means import came_to_limit, standings
 
-__all__ = ["Earlier", "Known", "Reached", "as_continuation", "continuations", "generation_of"]
+__all__ = [
+    "Earlier", "Known", "Reached", "as_continuation", "continuations", "generation_of", "original_of",
+]  # fmt: skip
 
 Reached = Literal["done", "limit", "open"]
 """How far a trial has come: to its end, to its limit again, or neither."""
@@ -97,6 +99,25 @@ class Known:
 def generation_of(run: Run, trial: str) -> int:
     """The generation that a trial is in."""
     return run.voids.generation(f"{trial}/generate/0")
+
+
+def original_of(store: Path, name: str) -> Path | None:
+    """The run that a name means which it shares with runs that continue it, and with no other: the words that made
+    these mean the same as before. None for any other name."""
+    parents: dict[str, str] = {}
+    folders: dict[str, Path] = {}
+    for folder in matching(stored_runs(store), name):
+        try:
+            run = open_run(folder)
+        except OnwardError:
+            return None
+        found = as_continuation(run)
+        run.close()
+        folders[run.id] = folder
+        if found is not None:
+            parents[run.id] = str(found.derivation["parent"])
+    originals = [folder for id_, folder in folders.items() if parents.get(id_) not in folders]
+    return originals[0] if len(originals) == 1 else None
 
 
 def continuations(store: Path, stack: ExitStack) -> list[Earlier]:

@@ -17,9 +17,9 @@ from onward import launch, views
 from onward.amounts import moment
 from onward.choice import derive_continuation
 from onward.config import Settings
-from onward.continuations import Earlier, Known, as_continuation, continuations, generation_of
+from onward.continuations import Earlier, Known, as_continuation, continuations, generation_of, original_of
 from onward.drive import Ending, gateway_of
-from onward.errors import Drifted, NotThere
+from onward.errors import Drifted, NotThere, UsageError
 from onward.experiment import Assembled
 from onward.formats.benchflow import Recording, prospect, read
 from onward.keys import Key
@@ -129,6 +129,12 @@ def _opened(address: str, settings: Settings, stack: ExitStack) -> tuple[Run, se
     """The run, and the keys of the trials that are meant; None: all of them."""
     try:
         folder, rest = views.locate(settings.store, address)
+    except UsageError:
+        name, _, rest = address.partition("/")
+        original = original_of(settings.store, name)
+        if original is None:
+            raise
+        folder = original
     except NotThere:
         if Path(address).is_dir():
             lacks = "neither it nor a folder in it is a run folder of BenchFlow's, with a config.json"

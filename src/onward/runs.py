@@ -21,7 +21,7 @@ from onward.keys import Key
 from onward.plan import Chunk, Plan, Result, Standing, Voids, fold, standing
 from onward.tasks import Task
 
-__all__ = ["JOURNAL", "Run", "cut_off", "find", "folder_name", "open_run", "run_id", "stored_runs"]
+__all__ = ["JOURNAL", "Run", "cut_off", "find", "folder_name", "matching", "open_run", "run_id", "stored_runs"]
 
 JOURNAL = "journal.db"
 
@@ -235,15 +235,21 @@ def find(store: Path, name: str) -> Path:
         if not known:
             raise NotThere(f"there is no run in {store}. Start one: onward run arithmetic --model local/smollm2")
         return known[0]
-    exact = [folder for folder in known if folder.name == name]
-    matching = exact or [folder for folder in known if folder.name.startswith(name) or _id_starts(folder, name)]
-    if len(matching) == 1:
-        return matching[0]
-    if matching:
-        names = ", ".join(folder.name for folder in matching[:5])
-        raise UsageError(f"{name!r} could be any of {len(matching)} runs: {names}. Say more of its name")
+    found = matching(known, name)
+    if len(found) == 1:
+        return found[0]
+    if found:
+        names = ", ".join(folder.name for folder in found[:5])
+        raise UsageError(f"{name!r} could be any of {len(found)} runs: {names}. Say more of its name")
     there = ", ".join(folder.name for folder in known[:5]) or "none"
     raise NotThere(f"there is no run {name!r} in {store}. There: {there}")
+
+
+def matching(folders: Sequence[Path], name: str) -> list[Path]:
+    """Those of these run folders that a name could mean: the one of just this name, else all whose name or id begins
+    with it."""
+    exact = [folder for folder in folders if folder.name == name]
+    return exact or [folder for folder in folders if folder.name.startswith(name) or _id_starts(folder, name)]
 
 
 def _id_starts(folder: Path, prefix: str) -> bool:

@@ -89,6 +89,18 @@ def test_the_same_command_again_does_nothing_and_says_since_when(episodes: Episo
     assert "no timeout to continue" in planned.out and "already continued in" in planned.out
 
 
+def test_a_name_that_its_continuations_share_means_what_it_meant(episodes: Episodes, original: str) -> None:
+    words = ["continue", "coder/notes", "--timeout", "90"]
+    assert episodes.shell(*words).code == 0 and episodes.provider.paid == 3
+    again = episodes.shell(*words)
+    assert again.code == 0 and "already continued in" in again.out and episodes.provider.paid == 3, again
+    rest = episodes.shell("continue", "coder")
+    assert rest.code == 0 and f"from {original}" in rest.out and episodes.provider.paid == 6, rest
+    assert episodes.shell("run", "coder.yaml", "--new", "--time", "0.1").code == 0
+    two = episodes.shell("continue", "coder")
+    assert two.code == 2 and "'coder' could be any of 4 runs" in two.err, two
+
+
 def test_an_answer_that_cannot_be_parsed_because_it_is_not_there_yet_is_a_timeout_still(tmp_path: Path) -> None:
     bubblewrap()
     with Meanwhile(EQUAL_EPISODE, dear=True) as provider:
@@ -334,7 +346,7 @@ def _everything(folder: Path) -> str:
     ("words", "code", "said"),
     [
         (["{run}/nosuch"], 1, "has no task 'nosuch'"),
-        (["tasks"], 1, "tasks is a folder, but no run, and neither it nor a folder in it is a run folder of BenchFlow's"),
+        (["tasks"], 1, "tasks is a folder, but no run, and neither it nor a folder in it is a run folder of"),
         (["{run}", "--strict-divergence", "--on-divergence", "fork"], 2, "exclude each other"),
         (["{run}", "--model", "gpt-4o"], 2, "provider/name"),
         (["{run}", "--tasks-dir", "tasks"], 2, "--tasks-dir is about a run folder of BenchFlow's"),
