@@ -6,6 +6,8 @@
 - `<!-- exit: N -->` above a block: its last command ends with N. Otherwise each ends with 0.
 - `<!-- not run: why -->` above a block: it is not run. So are blocks of other kinds.
 - `127.0.0.1:8765` is a scripted provider that always says "The answer is 42."
+- The seconds of `timeout -s KILL` begin when the program has said what there is to do: a busy machine takes some to
+  start it.
 """
 
 from __future__ import annotations
@@ -23,6 +25,22 @@ from onward.testing import ProviderServer
 
 RUNNABLE = sorted([*(pages.DOCS / "tutorial").glob("*.md"), *(pages.DOCS / "how-to").glob("*.md")])
 _KEPT_OUT = ("_KEY", "_TOKEN", "_BASE_URL")
+TIMEOUT = f"""\
+#!{sys.executable}
+import subprocess, sys
+seconds, *command = sys.argv[3:]
+with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as program:
+    for line in program.stdout:
+        print(line, end="", flush=True)
+        if "to do." in line:
+            break
+    try:
+        program.wait(float(seconds))
+    except subprocess.TimeoutExpired:
+        program.kill()
+    print(program.stdout.read(), end="")
+sys.exit(137 if program.returncode < 0 else program.returncode)
+"""
 
 
 def _commands(text: str) -> list[tuple[str, list[str]]]:
@@ -64,12 +82,15 @@ def provider():
 def _environment(folder: Path) -> dict[str, str]:
     kept = {name: value for name, value in os.environ.items() if not name.endswith(_KEPT_OUT)}
     here = Path(sys.executable).parent
-    return {**kept, "PATH": f"{here}:{kept.get('PATH', '')}", "COLUMNS": "200", "HOME": str(folder)}
+    return {**kept, "PATH": f"{folder}/.bin:{here}:{kept.get('PATH', '')}", "COLUMNS": "200", "HOME": str(folder)}
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("page", RUNNABLE, ids=lambda path: path.stem)
 def test_a_page_does_what_it_says(page, tmp_path, provider):
+    (tmp_path / ".bin").mkdir()
+    (tmp_path / ".bin" / "timeout").write_text(TIMEOUT)
+    (tmp_path / ".bin" / "timeout").chmod(0o755)
     for block in pages.blocks(page):
         text = block.text.replace("127.0.0.1:8765", provider)
         notes = dict(note.partition(": ")[::2] for note in block.notes)
