@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from tests.cli.console import Shell, ended, until
 
+from onward.cli import main
 from onward.runs import open_run
 from onward.testing import Fault, ProviderServer
 
@@ -312,14 +313,18 @@ def test_voices_come_before_or_after_the_verb(shell: Shell) -> None:
     assert "Traceback" in shell("run", "no-such.yaml", "--log-level=debug").err
 
 
-def test_help_is_grouped_and_has_examples(shell: Shell) -> None:
+def test_help_is_grouped_and_has_examples(
+    shell: Shell, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     for words in (("--help",), ("-h",)):
         said = shell(*words).out
         assert [said.index(name) for name in ("─ Run ─", "─ Look ─", "─ Share ─", "─ Set up ─")] == sorted(
             said.index(name) for name in ("─ Run ─", "─ Look ─", "─ Share ─", "─ Set up ─")
         )
+    monkeypatch.setenv("COLUMNS", "160")
     for verb in ("run", "resume", "stop", "replay", "redo", "init", "demo", "runs", "show", "compare", "doctor"):
-        assert f"onward {verb}" in shell(verb, "-h").out.partition("Examples")[2]
+        assert main([verb, "-h"]) == 0
+        assert f"onward {verb}" in capsys.readouterr().out.partition("Examples")[2]
 
 
 def test_the_version_imports_nothing_heavy(shell: Shell) -> None:
