@@ -214,6 +214,8 @@ def test_gemini_cli_goes_on_where_it_finds_its_skills_in_another_order(tmp_path:
         found("sort()")
         journey.killed(3)
         found("sort().reverse()")
+        elsewhere = (tmp_path / "cache").rename(tmp_path / "elsewhere")  # it names the skills' paths, too
+        journey.shell.environment["ONWARD_CACHE"] = str(elsewhere)
         done = journey("resume")
         assert done.code == 0, done
         skills = [re.findall(r"<skill>\\n *<name>(.+?)</name>", str(one.body)) for one in journey.server.requests]

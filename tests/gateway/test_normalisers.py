@@ -293,7 +293,9 @@ def codex(run: str, day: str) -> Any:
 
 def gemini(run: str, day: str, *skills: str) -> Any:
     minted = f"write_file_17952480000{len(run)}0_0"
-    listed = "\n".join(f"<skill>\n  <name>{one}</name>\n  <location>/{one}</location>\n</skill>" for one in skills)
+    listed = "\n".join(
+        f"<skill>\n  <name>{one}</name>\n  <location>/{run}/{one}/SKILL.md</location>\n</skill>" for one in skills
+    )
     named, properties = ", ".join(f"'{one}'" for one in skills), {"name": {"type": "string", "enum": [*skills]}}
     return {
         "systemInstruction": {"role": "user", "parts": [
@@ -316,8 +318,10 @@ def opencode(run: str, day: str, skill: str = "pdf") -> Any:
         {"role": "system", "content": f"<env>\n  Today's date: {day}\n</env>\n{listed}"}]}  # fmt: skip
 
 
-def openhands(run: str, day: str) -> Any:
-    said = f"The current date and time is: 2026-11-21T09:00:0{len(run)}.123456+00:00\nGo on."
+def openhands(run: str, day: str, *skills: str) -> Any:
+    files = "\n".join(f"[BEGIN context from [{one}]]\n# {one}\n\n[END Context]\n" for one in skills)
+    listed = "\n".join(f"  <skill>\n    <name>{one}</name>\n  </skill>" for one in skills)
+    said = f"The current date and time is: 2026-11-21T09:00:0{len(run)}.123456+00:00\n{files}\n{listed}\nGo on."
     return {"prompt_cache_key": run, "messages": [{"role": "system", "content": [{"type": "text", "text": said}]}]}
 
 
@@ -326,9 +330,10 @@ SAME = [
     ("claude-code", "messages", claude("one", "2026-11-21", "a"), claude("one", "2026-11-21", "b")),
     ("codex", "responses", codex("UTC", "2026-11-21"), codex("CET1", "2026-11-22")),
     ("gemini-cli", "gemini", gemini("a", "Saturday, November 21, 2026"), gemini("abc", "Sunday, November 22, 2026")),
-    ("gemini-cli", "gemini", gemini("a", "", "pdf", "(a) 'b'", "csv"), gemini("a", "", "csv", "pdf", "(a) 'b'")),
+    ("gemini-cli", "gemini", gemini("a", "", "pdf", "(a) 'b'", "csv"), gemini("b", "", "csv", "pdf", "(a) 'b'")),
     ("opencode", "chat", opencode("a", "Sat Nov 21 2026"), opencode("abc", "Sun Nov 22 2026")),
     ("openhands", "chat", openhands("a", ""), openhands("abc", "")),
+    ("openhands", "chat", openhands("a", "", "pdf", "agents"), openhands("a", "", "agents", "pdf")),
 ]
 
 
@@ -353,15 +358,18 @@ def test_the_text_of_the_task_still_counts(agent: str, protocol: str, first: Any
     assert list(differences(normalised(protocol, first, rules), normalised(protocol, changed, rules)))
 
 
-def test_a_skill_more_or_another_folder_of_one_still_counts() -> None:
-    rules = rules_for("gemini-cli")
-    known = normalised("gemini", gemini("a", "", "pdf", "csv"), rules)
-    assert list(differences(known, normalised("gemini", gemini("a", "", "pdf", "csv", "xls"), rules)))
-    elsewhere = json.loads(json.dumps(gemini("a", "", "csv", "pdf")).replace("/pdf", "/of/another"))
-    assert list(differences(known, normalised("gemini", elsewhere, rules)))
-    rules = rules_for("opencode")
-    first, other = (normalised("chat", opencode("claude", "", skill), rules) for skill in ("pdf", "csv"))
-    assert list(differences(first, other))
+@pytest.mark.parametrize(
+    ("agent", "protocol", "one", "other"),
+    [
+        ("gemini-cli", "gemini", gemini("a", "", "pdf", "csv"), gemini("a", "", "pdf", "csv", "xls")),
+        ("gemini-cli", "gemini", gemini("a", "", "pdf"), gemini("a", "", "csv")),
+        ("opencode", "chat", opencode("a", "", "pdf"), opencode("a", "", "csv")),
+        ("openhands", "chat", openhands("a", "", "pdf"), openhands("a", "", "csv")),
+    ],
+)
+def test_a_skill_more_or_another_one_still_counts(agent: str, protocol: str, one: Any, other: Any) -> None:
+    rules = rules_for(agent)
+    assert list(differences(normalised(protocol, one, rules), normalised(protocol, other, rules)))
 
 
 def test_dates_in_the_conversation_count_for_the_generic_set() -> None:

@@ -38,7 +38,16 @@ _GEMINI_IDS = Rule(
 )  # fmt: skip
 """`write_file_1795248000000_0`: minted by the agent where the provider sends no id."""
 
+
+def _skill_places(*paths: str) -> Rule:
+    """Where a skill lies: below the agent's own installation, or in one of several folders that all have it."""
+    return Rule(
+        "skill-places", "mask", paths, r"(<location>)[^<]*(/[^/<]+/SKILL\.md</location>)", r"\1PLACE\2", "<location>"
+    )
+
+
 _GEMINI_SKILLS = (
+    _skill_places("systemInstruction.parts[*].text"),
     Rule("skills", "order", ("systemInstruction.parts[*].text",), r"(?s)<skill>.*?</skill>", where="<skill>"),
     Rule("skills", "order", ("tools[*].functionDeclarations[*].parametersJsonSchema.properties.name.enum",)),
     Rule(
@@ -79,13 +88,26 @@ _MINI_KERNEL = _kernel("<system_information>", "[^<]*", "</system_information>")
 _OPENHANDS_KERNEL = _kernel(r"User operating system: \w+ \(kernel ", r"[^)\n]*")
 """Which Linux it is: a run goes on where it was copied to, and after an upgrade."""
 
+_LISTING = Rule(
+    "listing-times", "mask",
+    (
+        "messages[*].content", "messages[*].content[*].text", "messages[*].content[*].content",
+        "messages[*].content[*].content[*].text", "input[*].output", "input[*].output[*].text",
+        "contents[*].parts[*].functionResponse.response.output",
+    ),
+    r"((?<!\S)[-dlcbps](?:[-r][-w][-xsStT]){3}[.+@]? +\d+ +\S+ +\S+ +[\d.,]+[KMGT]?(?: +\d+)? +)"
+    r"(?:[A-Z][a-z]{2} +\d{1,2} +(?:\d\d:\d\d|\d{4})|\d{4}-\d\d-\d\d \d\d:\d\d(?::[\d.]+)?(?: [-+]\d{4})?)(?= )",
+    r"\1TIME", "rw",
+)  # fmt: skip
+"""When the files were made that `ls -l` lists: each attempt makes its own, and most agents look first of all."""
+
 _CLAUDE_BACKGROUND, _GEMINI_BACKGROUND = "run_in_background", "is_background"
 
 GENERIC = Rules(
     "generic", "0",
     (
         _DELIVERY, _CACHE, _CACHE_KEY, _USER_ID, _CLIENT, _date(*_FIRST_WORDS), _GEMINI_IDS, *_GEMINI_SKILLS,
-        _CLAUDE_KERNEL, _MINI_KERNEL, _OPENHANDS_KERNEL, _SORT,
+        _CLAUDE_KERNEL, _MINI_KERNEL, _OPENHANDS_KERNEL, _LISTING, _SORT,
     ),
     edition=2,
     background=(_CLAUDE_BACKGROUND, _GEMINI_BACKGROUND),
@@ -111,6 +133,7 @@ _CLAUDE_CODE = Rules(
             where="SendMessage with to: ",
         ),
         Rule("agent-usage", "mask", _CLAUDE_TEXTS, r"(<usage>[^<]*duration_ms: )\d+", r"\1MS", "duration_ms: "),
+        _LISTING,
         _SORT,
     ),
     edition=3,
@@ -136,8 +159,10 @@ _CODEX = Rules(
             "date", "mask", ("input[*].content[*].text",),
             r"<(current_date|timezone)>[^<]*</\1>", r"<\1>DATE</\1>", "<current_date>",
         ),
+        _LISTING,
         _SORT,
     ),
+    edition=2,
 )  # fmt: skip
 
 _GEMINI_CLI = Rules(
@@ -151,6 +176,7 @@ _GEMINI_CLI = Rules(
         ),
         _date("contents[0].parts[*].text"),
         *_GEMINI_SKILLS,
+        _LISTING,
         _SORT,
     ),
     edition=2,
@@ -163,19 +189,17 @@ _OPENCODE = Rules(
         _DELIVERY,
         _date("messages[*].content", "messages[*].content[*].text", "system[*].text", "instructions"),
         # Of a skill that lies in several folders (.claude, .agents, its own) it takes the one that it read last.
-        Rule(
-            "skill-places", "mask",
-            ("messages[0].content", "messages[0].content[*].text", "system[*].text", "instructions"),
-            r"(<location>)[^<]*(/[^/<]+/SKILL\.md</location>)", r"\1PLACE\2", "<location>",
-        ),
+        _skill_places("messages[0].content", "messages[0].content[*].text", "system[*].text", "instructions"),
+        _LISTING,
         _SORT,
     ),
     edition=2,
 )  # fmt: skip
 
-_MINI = Rules("mini-swe-agent", "2.4.6", (_DELIVERY, _MINI_KERNEL, _SORT), edition=2)
+_MINI = Rules("mini-swe-agent", "2.4.6", (_DELIVERY, _MINI_KERNEL, _LISTING, _SORT), edition=2)
 _AIDER = Rules("aider", "0.86.2", (_DELIVERY,))
 
+_OPENHANDS_FIRST = ("messages[0].content[*].text", "system[*].text")
 _OPENHANDS = Rules(
     "openhands", "1.16.0",
     (
@@ -187,6 +211,10 @@ _OPENHANDS = Rules(
             "urrent date and time is",
         ),
         _OPENHANDS_KERNEL,
+        # It tells of skills, and of files such as AGENTS.md, in the order in which the disk lists them.
+        Rule("skills", "order", _OPENHANDS_FIRST, r"(?s)<skill>.*?</skill>", where="<skill>"),
+        Rule("context-files", "order", _OPENHANDS_FIRST, r"(?s)\[BEGIN context.*?\[END Context\]", where="[BEGIN c"),
+        _LISTING,
         _SORT,
     ),
     edition=2,
