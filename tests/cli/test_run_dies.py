@@ -222,6 +222,17 @@ def test_a_ctrl_c_in_the_last_lines_changes_neither_them_nor_the_exit_code(gated
     assert "spent $" in done.out and "owed: 3 trials of 8: Ctrl-C" in done.out
 
 
+def test_a_ctrl_c_while_it_is_loaded_is_said_and_exits_3(shell: Shell) -> None:
+    shell.write("typer.py", "import threading\nprint('loading', flush=True)\nthreading.Event().wait()\n")
+    shell.environment["PYTHONPATH"] = str(shell.folder)
+    process = shell.start("runs")
+    assert process.stdout is not None
+    assert process.stdout.readline() == "loading\n"
+    interrupt(process)
+    done = ended(process)
+    assert (done.code, done.err) == (3, "error: interrupted before anything was started\n")
+
+
 def test_completed_is_last_after_two_ctrl_c(gated: Shell, gate: Gate) -> None:
     process = gated.start("run", "nightly.yaml", "--log-format", "json")
     until(lambda: len(gate.server.requests) == 5, "two in flight")

@@ -16,6 +16,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 
         print(f"onward {version('onward')}")
         return 0
-    from onward.cli.app import program
-
+    try:
+        from onward.cli.app import program
+    except KeyboardInterrupt:
+        print("error: interrupted before anything was started", file=sys.stderr)
+        return 3
     return program(arguments)
