@@ -70,6 +70,7 @@ _NUMBER = re.compile(
     """,
     re.VERBOSE,
 )
+_SPACE, _DIGIT = re.compile(r"[ \t\r\n]+"), re.compile(r"[0-9]")
 _BRACES = re.compile(r"\\boxed\s*\{|[{}]")
 _FRACTION = re.compile(
     rf"([{_SIGN}])?\s*(?:\\[dt]?frac\s*\{{([^{{}}]+)\}}\s*\{{([^{{}}]+)\}}|([0-9.,]+)\s*/\s*([0-9.,]+))"
@@ -97,7 +98,7 @@ def number_in(words: str) -> int | float | None:
     operands (16-3, 2020-12-25) is no sign; digits inside a word (H2O) or after a second point (1.2.3) are no number.
     """
     words = _LATEX_SEPARATOR.sub(",", words) if "\\" in words or "{,}" in words else words
-    for _, inside in reversed(_boxes(words)):
+    for _, inside in reversed(_boxes(words) if "\\boxed" in words else []):
         fraction = _FRACTION.fullmatch(inside.strip(" $"))
         if fraction:
             upper, lower = (number_in(part or "") for part in (fraction[2] or fraction[4], fraction[3] or fraction[5]))
@@ -110,11 +111,13 @@ def number_in(words: str) -> int | float | None:
 
 
 def _last(words: str) -> int | float | None:
-    value = None
-    for match in _NUMBER.finditer(words):
-        read = _value(match)
-        value = value if read is None else read
-    return value
+    """No number holds a space of these, so only the last word with one is read closely: an answer may be huge."""
+    for word in reversed(_SPACE.split(words)):
+        if _DIGIT.search(word):
+            read = [value for match in _NUMBER.finditer(word) if (value := _value(match)) is not None]
+            if read:
+                return read[-1]
+    return None
 
 
 def _boxes(words: str) -> list[tuple[int, str]]:
