@@ -105,7 +105,7 @@ def test_a_diary_is_worth_its_lines_and_cannot_be_made_up(own: Path, place: Path
         ({**HARBOR, "task.toml": TOML.replace("= 120.0", "= 0.5"), "solution/solve.sh": "#!/bin/sh\nsleep 100\n"},
          "its solution did not end within 0.5 s: raise agent.timeout_sec"),
         ({**HARBOR, "task.toml": TOML.replace("[metadata]\n", "[metadata]\nmust_time_out = true\n")},
-         "it must time out, and its solution ended after 0.0 of 120 s"),
+         "it must time out, and its solution ended after "),
         ({**BENCHFLOW, "environment/Dockerfile": "FROM x\nRUN y\n"}, "environment/Dockerfile, line 2: RUN y"),
     ],
 )  # fmt: skip
