@@ -29,7 +29,7 @@ Said = str | Answer | BaseException
 
 def run(work: Coroutine[Any, Any, T]) -> T:
     """Run it to its end; a hang is a failure."""
-    return asyncio.run(asyncio.wait_for(work, 30))
+    return asyncio.run(asyncio.wait_for(work, 110))
 
 
 class Model:

@@ -166,7 +166,7 @@ class House:
                 open=lambda place: journal(SqliteJournal(place)),
             ))  # fmt: skip
 
-        return asyncio.run(asyncio.wait_for(go(), 60))
+        return asyncio.run(asyncio.wait_for(go(), 110))
 
 
 def seen(run: Run) -> dict[str, Any]:

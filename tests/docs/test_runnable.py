@@ -102,7 +102,7 @@ def test_a_page_does_what_it_says(page, tmp_path, provider):
         commands = _commands(text)
         for place, (command, expected) in enumerate(commands, 1):
             done = subprocess.run(
-                ["bash", "-c", command], cwd=tmp_path, env=_environment(tmp_path), text=True, timeout=60,
+                ["bash", "-c", command], cwd=tmp_path, env=_environment(tmp_path), text=True, timeout=110,
                 stdout=subprocess.PIPE, stderr=subprocess.STDOUT, check=False,
             )  # fmt: skip
             wanted = int(notes.get("exit", 0)) if place == len(commands) else 0
@@ -120,7 +120,7 @@ def test_examples_in_the_reference_and_the_readme_run(tmp_path, monkeypatch):
                 file.write_text(block.text)
                 done = subprocess.run(
                     [sys.executable, str(file)], cwd=tmp_path, env=_environment(tmp_path), text=True,
-                    capture_output=True, check=False, timeout=60,
+                    capture_output=True, check=False, timeout=110,
                 )  # fmt: skip
                 assert done.returncode == 0, done.stderr
                 for said in re.findall(r"print\(.*\)\s+# (.*)$", block.text, re.MULTILINE):

@@ -124,7 +124,7 @@ async def street(
         await door.close()
 
 
-async def until(condition: Callable[[], bool], seconds: float = 20.0) -> None:
+async def until(condition: Callable[[], bool], seconds: float = 60.0) -> None:
     """Wait for a condition; a hang is a failure."""
     async with asyncio.timeout(seconds):
         while not condition():
@@ -135,7 +135,7 @@ def run(work: Awaitable[Any]) -> Any:
     """Run it to its end; a hang is a failure."""
 
     async def whole() -> Any:
-        async with asyncio.timeout(60):
+        async with asyncio.timeout(110):
             return await work
 
     return asyncio.run(whole())
