@@ -1,4 +1,4 @@
-"""Real agents whose run goes on under another Linux: after an upgrade, or where its folder was copied to."""
+"""Real agents whose run goes on later, or under another Linux: what is made anew each time is no other request."""
 
 from __future__ import annotations
 
@@ -12,8 +12,11 @@ import pytest
 from tests.agents.journey import Journey
 from tests.agents.rig import PUBLISHED
 
+from onward.testing import EQUAL_EPISODE, Script
+
 pytestmark = [pytest.mark.agents, pytest.mark.slow, pytest.mark.timeout(300)]
 
+WITH_TOOLS = tuple(name for name in PUBLISHED if name != "aider")
 NAMED_2_6 = 0x0020000
 """The personality of a process for which, and for its children, Linux calls itself 2.6 (`setarch --uname-2.6`)."""
 
@@ -32,7 +35,7 @@ def another_kernel() -> Iterator[None]:
         personality(before)
 
 
-@pytest.mark.parametrize("name", [name for name in PUBLISHED if name != "aider"])
+@pytest.mark.parametrize("name", WITH_TOOLS)
 def test_under_another_kernel_it_is_served_its_record_all_the_same(tmp_path: Path, name: str) -> None:
     with Journey(tmp_path, name) as journey:
         journey.killed(3)
@@ -41,3 +44,14 @@ def test_under_another_kernel_it_is_served_its_record_all_the_same(tmp_path: Pat
         assert done.code == 0, done
         assert journey.billed == 5
         assert journey.value["exchanges"]["served"] == {"exact": 3}
+
+
+@pytest.mark.parametrize("name", WITH_TOOLS)
+def test_when_the_files_were_made_that_it_lists_makes_no_difference(tmp_path: Path, name: str) -> None:
+    listing = "mkdir src; ls -la --time-style=full-iso . src notes.txt"  # to the nanosecond: never the same twice
+    with Journey(tmp_path, name, Script([EQUAL_EPISODE[0], listing, *EQUAL_EPISODE[2:]], ids="call")) as journey:
+        journey.killed(4)
+        done = journey("resume")
+        assert done.code == 0, done
+        assert journey.billed == 5
+        assert journey.value["exchanges"]["served"] == {"exact": 4}

@@ -372,6 +372,33 @@ def test_a_skill_more_or_another_one_still_counts(agent: str, protocol: str, one
     assert list(differences(normalised(protocol, one, rules), normalised(protocol, other, rules)))
 
 
+LISTED = ("total 8\ndrwxr-xr-x 2 root root 4096 {0} 20:12 .\n-rw-r--r--@ 1 me staff 1.2K {0} 09:01 a b\n"
+          "crw------- 1 0 0 10, 235 {0}  2024 c")  # fmt: skip
+
+
+@pytest.mark.parametrize("agent", [one.agent for one in AGENTS if one.agent != "aider"] + [""])
+def test_when_a_listed_file_was_made_makes_no_difference_and_all_else_of_it_does(agent: str) -> None:
+    rules = rules_for(agent)
+
+    def asked(text: str) -> list[Any]:
+        response = {"role": "user", "parts": [{"functionResponse": {"response": {"output": text}}}]}
+        result = {"type": "tool_result", "content": [{"type": "text", "text": text}]}
+        return [
+            normalised("chat", {"messages": [{"role": "tool", "content": json.dumps({"output": text})}]}, rules),
+            normalised("messages", {"messages": [{"role": "user", "content": [result]}]}, rules),
+            normalised("responses", {"input": [{"type": "function_call_output", "output": text}]}, rules),
+            normalised("gemini", {"contents": [response]}, rules),
+        ]
+
+    assert asked(LISTED.format("Nov 21")) == asked(LISTED.format("Dec  1"))
+    assert asked("-rw-r--r-- 1 a b 9 2026-11-21 20:12:01.5 +0100 f") == asked("-rw-r--r-- 1 a b 9 2026-11-22 07:00 f")
+    for other in (LISTED.replace("1.2K", "1.3K"), LISTED.replace("a b", "a c"), LISTED.replace("-rw-", "-r--")):
+        for one, another in zip(asked(LISTED.format("Nov 21")), asked(other.format("Nov 21")), strict=True):
+            assert one != another
+    for text in ("made Nov {} 20:12", "x-rw-r--r-- 1 a b 9 Nov {} 20:12 f"):
+        assert asked(text.format(21)) != asked(text.format(22))
+
+
 def test_dates_in_the_conversation_count_for_the_generic_set() -> None:
     def talk(day: str, asked: str) -> Any:
         return {"messages": [

@@ -95,7 +95,7 @@ _LISTING = Rule(
         "messages[*].content[*].content[*].text", "input[*].output", "input[*].output[*].text",
         "contents[*].parts[*].functionResponse.response.output",
     ),
-    r"((?<!\S)[-dlcbps](?:[-r][-w][-xsStT]){3}[.+@]? +\d+ +\S+ +\S+ +[\d.,]+[KMGT]?(?: +\d+)? +)"
+    r"((?:(?<![\w.-])|(?<=\\n))[-dlcbps](?:[-r][-w][-xsStT]){3}[.+@]? +\d+ +\S+ +\S+ +[\d.,]+[KMGT]?(?: +\d+)? +)"
     r"(?:[A-Z][a-z]{2} +\d{1,2} +(?:\d\d:\d\d|\d{4})|\d{4}-\d\d-\d\d \d\d:\d\d(?::[\d.]+)?(?: [-+]\d{4})?)(?= )",
     r"\1TIME", "rw",
 )  # fmt: skip
