@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import os
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -10,12 +11,13 @@ from pathlib import Path
 
 import pytest
 from tests.agents.journey import Journey
-from tests.agents.rig import PUBLISHED
+from tests.agents.rig import PUBLISHED, QUICK
 
 from onward.testing import EQUAL_EPISODE, Script
 
 pytestmark = [pytest.mark.agents, pytest.mark.slow, pytest.mark.timeout(300)]
 
+ALL = "ONWARD_TEST_AGENTS" in os.environ
 WITH_TOOLS = tuple(name for name in PUBLISHED if name != "aider")
 NAMED_2_6 = 0x0020000
 """The personality of a process for which, and for its children, Linux calls itself 2.6 (`setarch --uname-2.6`)."""
@@ -35,7 +37,7 @@ def another_kernel() -> Iterator[None]:
         personality(before)
 
 
-@pytest.mark.parametrize("name", WITH_TOOLS)
+@pytest.mark.parametrize("name", WITH_TOOLS if ALL else QUICK[:1])
 def test_under_another_kernel_it_is_served_its_record_all_the_same(tmp_path: Path, name: str) -> None:
     with Journey(tmp_path, name) as journey:
         journey.killed(3)
@@ -46,7 +48,7 @@ def test_under_another_kernel_it_is_served_its_record_all_the_same(tmp_path: Pat
         assert journey.value["exchanges"]["served"] == {"exact": 3}
 
 
-@pytest.mark.parametrize("name", WITH_TOOLS)
+@pytest.mark.parametrize("name", WITH_TOOLS if ALL else QUICK[1:2])
 def test_when_the_files_were_made_that_it_lists_makes_no_difference(tmp_path: Path, name: str) -> None:
     listing = "mkdir src; ls -la --time-style=full-iso . src notes.txt"  # to the nanosecond: never the same twice
     with Journey(tmp_path, name, Script([EQUAL_EPISODE[0], listing, *EQUAL_EPISODE[2:]], ids="call")) as journey:
