@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import resource
 import socket
 import subprocess
 import sys
@@ -137,8 +138,10 @@ def test_as_a_process_it_prints_its_url_bills_and_obeys_its_flags(tmp_path: Path
 
 @pytest.mark.slow
 def test_it_serves_fast_enough_not_to_be_what_a_chaos_test_measures(tmp_path: Path) -> None:
-    async def rate(url: str) -> float:
-        raw, count, lanes = json.dumps(BODY).encode(), 3000, 16
+    count, lanes = 6000, 16
+
+    async def ask(url: str) -> None:
+        raw = json.dumps(BODY).encode()
         async with aiohttp.ClientSession() as session:
 
             async def lane() -> None:
@@ -146,10 +149,14 @@ def test_it_serves_fast_enough_not_to_be_what_a_chaos_test_measures(tmp_path: Pa
                     async with session.post(f"{url}/v1/chat/completions", data=raw) as answer:
                         await answer.read()
 
-            start = time.perf_counter()
             await asyncio.gather(*[lane() for _ in range(lanes)])
-            return count / (time.perf_counter() - start)
 
+    def spent() -> float:
+        used = resource.getrusage(resource.RUSAGE_CHILDREN)  # a core's time: others may be using the machine
+        return used.ru_utime + used.ru_stime
+
+    before = spent()
     with process("--log", str(tmp_path / "log")) as url:
-        best = max(asyncio.run(rate(url)) for _ in range(3))
-    assert best > 700, f"{best:.0f} requests/s"  # 2 cores that others use too; alone it does more than 1,500
+        asyncio.run(ask(url))
+    rate = count / (spent() - before)
+    assert rate > 700, f"{rate:.0f} requests/s of its process, its start included"

@@ -92,10 +92,10 @@ def test_a_functions_own_exception_is_the_solvers_and_a_networks_is_not() -> Non
 def test_ten_thousand_calls_of_a_function_cost_less_than_60_microseconds_each() -> None:
     async def spent() -> float:
         gateway = Gateway(models={"it": lambda messages, params: "x"})
-        start = time.perf_counter()
+        start = time.process_time()
         for _ in range(10_000):
             await gateway.send(gateway.prepare("python/it", ASKED, {"seed": 1}))
-        return (time.perf_counter() - start) / 10_000
+        return (time.process_time() - start) / 10_000
 
     assert min(asyncio.run(spent()) for _ in range(3)) < 60e-6
 

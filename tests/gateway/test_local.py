@@ -73,6 +73,7 @@ def alive(pid: int) -> bool:
 @installed
 @pytest.mark.real
 @pytest.mark.slow
+@pytest.mark.timeout(600)
 def test_at_temperature_0_twenty_prompts_have_one_answer_each_across_restarts_and_orders(tmp_path: Path) -> None:
     first = asyncio.run(answers(PROMPTS, tmp_path / "log"))
     again = PROMPTS + PROMPTS[::3]  # so that some come twice within one process too

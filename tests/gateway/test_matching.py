@@ -793,9 +793,9 @@ def test_a_match_takes_less_than_a_millisecond_among_5000_exchanges_in_64_lanes(
     answers = tape.answers()
     for lane in order:
         request = request_of("messages", lane.body(), NONE)
-        begun = time.perf_counter()
+        begun = time.process_time()
         found = match(request, recorded, state)
-        spent += time.perf_counter() - begun
+        spent += time.process_time() - begun
         asked += 1
         key = f"{lane.name}{lane.step}"
         assert found.key == key
