@@ -36,7 +36,7 @@ def test_an_exported_timeout_goes_on_from_its_folder_alone(tmp_path: Path) -> No
         assert shell("export", "latest", "--format", "benchflow", "-o", "jobs/notes__1").code == 0
         shutil.rmtree(shell.store)
         provider.dear = False
-        words = ["continue", "jobs/notes__1", "--tasks-dir", "tasks", "--model", "anthropic/claude-haiku-4-5"]
+        words = ["continue", "jobs/notes__1", "--model", "anthropic/claude-haiku-4-5"]
         told = json.loads(shell(*words, "--json").out)
         assert told["scores"] == ["at the limit 0.0 %, continued 100.0 %"] and provider.paid == 5
         again = json.loads(shell(*words, "--json").out)

@@ -239,13 +239,20 @@ class _Trial:
     def _config(self, lines: Sequence[bytes]) -> dict[str, Any]:
         original = object_of(self._original("config.json"))[0] or {}
         made = {
-            "task_path": self._task.id, "agent": self._agent, "model": self._model, "reasoning_effort": None,
+            "task_path": self._task_path, "agent": self._agent, "model": self._model, "reasoning_effort": None,
             "environment": _sandbox(self._solver.get("sandbox")), "timeout_sec": self._limit,
             "started_at": self._at(self.trial.started), "agent_env": {}, **(original or self._identity()),
         }  # fmt: skip
         made |= {"model": self._model, "timeout_sec": _whole(self._limit)}
         came = self._continued_from(lines)
         return made if came is None else {**made, "continued_from": came}
+
+    @property
+    def _task_path(self) -> str:
+        """Where its task was, as the experiment says it: in this folder of tasks, or this very one."""
+        source = self.run.facts.get("source") or {}
+        path = str(source["path"]).rstrip("/") if source.get("source") == "folders" else self._task.id
+        return path if path.rpartition("/")[2] == self._task.id else f"{path}/{self._task.id}"
 
     def _identity(self) -> dict[str, Any]:
         """What a continuation compares with what it finds: BenchFlow's own hashes, and what it does not keep."""
