@@ -15,7 +15,7 @@ export ONWARD_TEST_CACHE ?= $(HOME)/.cache/onward-tests
 unexport PYTHONDONTWRITEBYTECODE
 BIN    := $(VENV)/bin
 ARGS   ?=
-# Three workers also where there are two cores: a third of the time a test waits.
+# Three workers also where there are two cores: a good part of a test is waiting for processes.
 WIDE   := -n 3 --dist worksteal
 
 # `--without-pip` and the pip outside: also where Python comes without ensurepip.
