@@ -198,6 +198,15 @@ def test_a_command_may_be_a_text_for_the_shell() -> None:
     run(go())
 
 
+def test_gemini_cli_is_given_by_stdin_what_is_too_long_for_an_argument_alone() -> None:
+    """It waits for its stdin for half a second: an argument cannot come too late."""
+    short, long = "-x do it", "do it " * 50_000
+    launched = agent("gemini-cli").launch(Installed("0.61.0", ("gemini",)), told(instruction=short))
+    assert launched.command[-1] == f"--prompt={short}" and not launched.stdin
+    launched = agent("gemini-cli").launch(Installed("0.61.0", ("gemini",)), told(instruction=long))
+    assert launched.stdin == long.encode() and not any("do it" in word for word in launched.command)
+
+
 def test_an_instruction_too_long_for_an_argument_goes_by_stdin_and_is_else_refused_in_words() -> None:
     bubblewrap()
     long = "x" * 200_000

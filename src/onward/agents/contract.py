@@ -57,10 +57,15 @@ class Go:
     """The wire format in which the model is to be asked, one of the agent's; by default its main one."""
 
     @property
+    def fits(self) -> bool:
+        """Whether the instruction can be an argument or a variable."""
+        return len(self.instruction.encode()) <= _LONGEST and "\0" not in self.instruction
+
+    @property
     def argument(self) -> str:
         """The instruction as it can be an argument or a variable. Raises UsageError where it cannot."""
-        size = len(self.instruction.encode())
-        if size > _LONGEST or "\0" in self.instruction:
+        if not self.fits:
+            size = len(self.instruction.encode())
             raise UsageError(f"the instruction ({size:,} bytes) cannot be an argument of a program: 128 KB, no NUL")
         return self.instruction
 

@@ -29,13 +29,16 @@ class GeminiCli(Packaged):
     package = Npm("@google/gemini-cli", ("node_modules/@google/gemini-cli/bundle/gemini.js",), node=20)
 
     def started(self, installed: Installed, go: Go) -> Launch:
-        """In a folder that it trusts, without asking for approval: the sandbox is what holds it."""
+        """In a folder that it trusts, without asking for approval: the sandbox is what holds it. It waits half a second
+        for its stdin, and on a busy machine does without: what can be an argument is one."""
         env = {
             "GEMINI_API_KEY": go.token, "GOOGLE_GEMINI_BASE_URL": go.url, "GEMINI_CLI_TRUST_WORKSPACE": "true",
             "GEMINI_TELEMETRY_ENABLED": "false",
         }  # fmt: skip
         command = (*installed.command, "--model", go.model, "--yolo", "--output-format", "json")
         files = {f"{go.home}/.gemini/settings.json": json.dumps(_SETTINGS).encode()}
+        if go.fits:
+            return Launch((*command, f"--prompt={go.instruction}"), env, files)
         return Launch(command, env, files, go.instruction.encode())
 
     def final(self, ran: Ran) -> str:
