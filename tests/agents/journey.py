@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import os
 import shlex
+import shutil
 import signal
 import subprocess
 import threading
@@ -251,3 +252,17 @@ def kill(process: subprocess.Popen[str]) -> None:
     """The whole group, at once."""
     os.killpg(process.pid, signal.SIGKILL)
     process.communicate()
+
+
+def copied(folder: Path, name: str, program: str) -> Path:
+    """A cache of an agent's own there, which may be changed; where this program of it is."""
+    known, own = CACHE / "agents" / name, folder / "cache" / "agents" / name
+    shutil.copytree(known, own, copy_function=_linked)
+    return own / Path(program).relative_to(known)
+
+
+def _linked(source: str, target: str) -> None:
+    try:
+        os.link(source, target)
+    except OSError:
+        shutil.copy2(source, target)

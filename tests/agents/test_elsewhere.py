@@ -10,8 +10,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from tests.agents.journey import Journey
-from tests.agents.rig import PUBLISHED, QUICK
+from tests.agents.journey import Journey, copied
+from tests.agents.rig import PUBLISHED, QUICK, ready
 
 from onward.testing import EQUAL_EPISODE, Script
 
@@ -57,3 +57,23 @@ def test_when_the_files_were_made_that_it_lists_makes_no_difference(tmp_path: Pa
         assert done.code == 0, done
         assert journey.billed == 5
         assert journey.value["exchanges"]["served"] == {"exact": 4}
+
+
+def test_what_no_rule_knows_of_around_the_task_is_noticed_and_the_record_still_answers(tmp_path: Path) -> None:
+    """Claude Code tells its model of the shell that it finds."""
+    program = copied(tmp_path, "claude-code", ready("claude-code")[1].command[0])
+    program.rename(f"{program}.real")
+    shell = program.with_name("shell")
+    program.write_text(f'#!/bin/sh\nSHELL=$(cat {shell}) exec {program}.real "$@"\n')
+    program.chmod(0o755)
+    with Journey(tmp_path, "claude-code") as journey:
+        journey.shell.environment["ONWARD_CACHE"] = str(tmp_path / "cache")
+        shell.write_text("/bin/sh")
+        journey.killed(3)
+        shell.write_text("/bin/bash")
+        done = journey("resume")
+        assert done.code == 0, done
+        assert journey.billed == 5
+        report = journey.value["exchanges"]
+        assert report["served"] == {"opening": 1, "anchored": 2}
+        assert report["divergences"] == 3 and "differs at system[" in report["first_divergence"]

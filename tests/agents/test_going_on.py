@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import os
 import re
-import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from tests.agents.journey import Journey, kill
-from tests.agents.rig import CACHE, PUBLISHED, QUICK, ready
+from tests.agents.journey import Journey, copied, kill
+from tests.agents.rig import PUBLISHED, QUICK, ready
 from tests.cli.console import until
 
 from onward.ask import Answer, Usage
@@ -222,17 +221,3 @@ def test_gemini_cli_goes_on_where_it_finds_its_skills_in_another_order(tmp_path:
         assert skills[0] == skills[-1][::-1] != skills[-1]
         assert journey.billed == 5
         assert journey.value["exchanges"]["served"] == {"exact": 3}
-
-
-def copied(folder: Path, name: str, program: str) -> Path:
-    """A cache of an agent's own there, which may be changed; where this program of it is."""
-    known, own = CACHE / "agents" / name, folder / "cache" / "agents" / name
-    shutil.copytree(known, own, copy_function=_linked)
-    return own / Path(program).relative_to(known)
-
-
-def _linked(source: str, target: str) -> None:
-    try:
-        os.link(source, target)
-    except OSError:
-        shutil.copy2(source, target)

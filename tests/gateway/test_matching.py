@@ -122,8 +122,8 @@ class Tape:
 class Attempt:
     """A second attempt: asks by lane, serves what matches, asks the model for what does not."""
 
-    def __init__(self, tape: Tape, rules: Rules | None = None) -> None:
-        self.recorded, self.answers, self.state = tape.recorded(), tape.answers(), State()
+    def __init__(self, tape: Tape, rules: Rules | None = None, *, opens: bool = False) -> None:
+        self.recorded, self.answers, self.state = tape.recorded(), tape.answers(), State(opens=opens)
         self.rules = rules or tape.rules
         self.live = 0
 
@@ -241,6 +241,83 @@ def test_what_the_path_says_counts() -> None:
     recorded = Recorded([Exchange.of("k", request_of("gemini", body, target="gemini-pro"), [])])
     assert match(request_of("gemini", body, target="gemini-pro"), recorded, State()).level == "exact"
     assert match(request_of("gemini", body, target="gemini-flash"), recorded, State()).level is None
+
+
+# --- opening ---
+
+RAIN = "You are an agent. It rains."
+
+
+def tool(name: str = "bash", does: str = "runs") -> dict[str, Any]:
+    return {"tools": [{"name": name, "description": does, "parameters": {}}]}
+
+
+@ALL
+@pytest.mark.parametrize("change", [{"system": RAIN}, {"settings": tool(does="runs a command")}])
+def test_what_is_said_around_the_words_may_differ_and_all_that_follows_is_served(protocol: str, change: Any) -> None:
+    tape = recording(Lane("a", protocol), Lane("b", protocol))
+    attempt = Attempt(tape, opens=True)
+    for name in "ba":
+        lane = Lane(name, protocol, **change)
+        found = [attempt.ask(lane) for _ in range(4)]
+        assert levels(found) == ["opening", "anchored", "anchored", "anchored"]
+        assert [one.key for one in found] == [f"{name}{step}" for step in range(4)]
+        assert found[0].difference is not None and found[0].difference.path.startswith(("system", "tools[0]"))
+    assert attempt.live == 0
+
+
+def test_a_system_message_among_the_words_is_none_of_them() -> None:
+    def talk(*texts: str) -> Any:
+        said = [
+            {"role": role, "content": text} for role, text in zip(("system", "developer", "user"), texts, strict=True)
+        ]
+        return {"model": "m", **tool(), "messages": said}
+
+    recorded = Recorded([Exchange.of("a", request_of("chat", talk("be", "quick", "do it"), NONE), [])])
+    state = State(opens=True)
+    assert match(request_of("chat", talk("were", "slow", "do it"), NONE), recorded, state).level == "opening"
+    assert match(request_of("chat", talk("be", "quick", "do that"), NONE), recorded, state).level is None
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        Lane("b", system=RAIN), Lane("a", system=RAIN, settings=tool("python")),
+        Lane("a", system=RAIN, settings={"tools": [*tool()["tools"], *tool("python")["tools"]]}),
+        Lane("a", system=RAIN, settings={"tools": []}), Lane("a", system=RAIN, settings={"max_tokens": 5}),
+        Lane("a", system=RAIN, settings={"model": "n"}),
+    ],
+    ids=["words", "tool", "tools", "no-tools", "sampling", "model"],
+)  # fmt: skip
+def test_other_words_tools_models_or_settings_open_nothing(other: Lane) -> None:
+    found = Attempt(recording(Lane("a")), opens=True).ask(other)
+    assert found.key is None and found.left == (other.settings.get("tools") != [])
+
+
+def test_for_anybodys_program_another_system_prompt_is_another_question() -> None:
+    assert Attempt(recording(Lane("a"))).ask(Lane("a", system=RAIN)).level is None
+
+
+def test_where_two_opened_with_the_same_words_neither_is_served_to_a_third() -> None:
+    tape = recording(Lane("a"), steps=1)
+    tape.call(Lane("a", system="You are another agent."))
+    assert Attempt(tape, opens=True).ask(Lane("a", system=RAIN)).level is None
+    tape.rows.pop()
+    tape.call(Lane("a", system="You are another agent."), complete=False)
+    assert Attempt(tape, opens=True).ask(Lane("a", system=RAIN)).level is None
+
+
+@pytest.mark.parametrize("flags", [{"complete": False}, {"parent_changed": True}])
+def test_what_has_no_answer_or_another_parent_opens_nothing(flags: dict[str, bool]) -> None:
+    tape = Tape()
+    tape.call(Lane("a"), **flags)
+    assert Attempt(tape, opens=True).ask(Lane("a", system=RAIN)).level is None
+
+
+def test_a_request_that_is_asked_once_more_than_it_was_recorded_opens_nothing() -> None:
+    attempt = Attempt(recording(Lane("a"), steps=1), opens=True)
+    assert levels(attempt.ask(Lane("a")) for _ in range(2)) == ["exact", None]
+    assert attempt.ask(Lane("a", system=RAIN)).level is None
 
 
 # --- prefix and anchored ---

@@ -167,6 +167,39 @@ def test_an_agent_that_finds_its_skills_in_another_order_pays_for_nothing_twice(
     run(go())
 
 
+TOOL = {"name": "bash", "description": "Runs a command.", "input_schema": {"type": "object"}}
+
+
+@pytest.mark.parametrize("agent", ["claude-code", "command"])
+@pytest.mark.parametrize("miss", ["warn", "strict", "fork", "fail"])
+def test_an_agent_that_is_told_something_else_around_its_task_is_served_and_it_is_said(agent: str, miss: Any) -> None:
+    """Of a program that we do not know, another system prompt may be another question."""
+
+    async def go() -> None:
+        async with ProviderServer(stepping) as server:
+            journal, rules = MemoryJournal(), rules_for(agent)
+            first, second = ({"system": f"You work. {place}", "tools": [TOOL]} for place in ("At home.", "At sea."))
+            async with street(server, journal) as at:
+                before = Agent("messages", True, around=first)
+                await before.live(at, at.admit(rules=rules))
+            async with street(server, journal) as at:
+                after, token = Agent("messages", True, around=second), at.admit(rules=rules, miss=miss)
+                await after.live(at, token)
+                report = await at.door.dismiss(token)
+            known = agent == "claude-code"
+            assert report["divergences"] and "differs at system" in report["first_divergence"]
+            if known and miss in ("warn", "fail"):
+                assert after.heard == before.heard and len(server.calls) == TURNS
+                assert report["served"] == {"opening": 1, "anchored": TURNS - 1}
+            elif miss in ("strict", "fail"):
+                assert after.statuses == [403] and len(server.calls) == TURNS
+            else:
+                assert report["served"] == {} and len(server.calls) == 2 * TURNS
+                assert report["left"] == (0 if known else TURNS)  # of whose lane nothing is sure, nothing is given up
+
+    run(go())
+
+
 @pytest.mark.parametrize("protocol", FORMATS)
 def test_a_differing_tool_result_is_matched_by_content_and_told(protocol: str) -> None:
     async def go() -> None:

@@ -72,6 +72,12 @@ class Request:
         """Model, tools and the assistant messages."""
         return link(b"replies", self.kind, *(one for start, stop in self.runs for one in self.hashes[start:stop]))
 
+    @cached_property
+    def words(self) -> bytes:
+        """Of a first request, what it asks for itself (see `Form.words`); empty for every other."""
+        said = None if self.runs else FORMS[self.protocol].words(self.rest, self.messages)
+        return hash_of([self.protocol, self.target, said]) if said else b""
+
     @property
     def opening(self) -> bytes:
         """The conversation before the first assistant turn, with model and tools."""
@@ -163,6 +169,8 @@ class Recorded(Sequence[Exchange]):
         self.after: dict[bytes, list[Exchange]] = {}
         """By the conversation up to and with an assistant turn, each of them."""
         self.openings: dict[bytes, list[Exchange]] = {}
+        self.words: dict[bytes, list[Exchange]] = {}
+        """First requests, those without an answer among them."""
         self.kinds: dict[bytes, list[Exchange]] = {}
         self.said: dict[bytes, list[Exchange]] = {}
         for exchange in exchanges:
@@ -181,6 +189,8 @@ class Recorded(Sequence[Exchange]):
         self._all.append(exchange)
         self.named[exchange.key] = exchange
         self.whole.setdefault(asked.whole, []).append(exchange)
+        if asked.words:
+            self.words.setdefault(asked.words, []).append(exchange)
         if not exchange.complete:
             return exchange
         for _, stop in asked.runs:

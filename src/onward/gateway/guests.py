@@ -52,6 +52,8 @@ Miss = Literal["warn", "strict", "fork", "fail"]
 `fail` asks the model for nothing at all."""
 
 
+_DIVERGENT = ("opening", "prefix")
+"""Levels at which an agent first leaves its record."""
 _REMEMBERED = 256
 """How many of the answers last given are held ready for a client that asks for one again."""
 
@@ -86,7 +88,7 @@ class Guest:
         self.recorder = context.world.recorder
         found = before(context, terms.rules, terms.live, exact_only=terms.exact_only)
         self.terms = replace(terms, rules=found.rules)
-        self._recorded, self._state = found.recorded, State()
+        self._recorded, self._state = found.recorded, State(opens=found.rules.agent != GENERIC.agent)
         self._replays = len(found.recorded) > 0
         self._order = count(found.ends + 1)
         self._flights: dict[bytes, list[Flight]] = {}
@@ -138,7 +140,7 @@ class Guest:
             return await self._serve(known, asked, Match(known, "exact"))
         if self._replays:
             found = match(asked.request, self._recorded, self._state)
-            if found.key is not None and (found.level != "prefix" or self.terms.miss in ("warn", "fail")):
+            if found.key is not None and (found.level not in _DIVERGENT or self.terms.miss in ("warn", "fail")):
                 self._state.served(asked.request, self._recorded.named[found.key])
                 return await self._serve(Key(found.key), asked, found)
             await self._missed(asked.request, found)
@@ -203,7 +205,7 @@ class Guest:
     async def _missed(self, request: Request, found: Match) -> None:
         """No recorded exchange may answer this. Returns where it goes to the model; else raises what it comes to."""
         policy = self.terms.miss
-        diverges = found.left or found.level == "prefix"
+        diverges = found.left or found.level in _DIVERGENT
         if diverges:
             self._divergences.append(found.reason)
         if policy == "strict" and diverges:
@@ -217,7 +219,7 @@ class Guest:
 
     async def _forked(self, found: Match) -> None:
         given_up = dict.fromkeys(found.lane)
-        if found.key:  # a prefix match: this one, and what extends it
+        if found.key:  # a match that is a divergence: this one, and what extends it
             end = self._recorded.named[found.key].request.chain
             longer = (one for one in self._recorded if len(one.request.chain) >= len(end))
             given_up.update((one.key, None) for one in longer if one.request.chain[len(end) - 1] == end[-1])

@@ -1,6 +1,8 @@
 """Which recorded exchange answers a live request: by content, never by order. Pure; SEMANTICS §7 in code.
 
     exact      the same request, after the normalising rules; among equals first in, first out
+    opening    a first request of an agent that we know: the same words, and the same tools by name; what is said around
+               them differs (the system prompt, what the tools do), and no other request was recorded that has them
     prefix     the same length, equal up to the last assistant message; after it only tool results differ
     anchored   the live request extends, message for message, the live request that was matched to a recorded exchange,
                with the assistant turn that we served; and so does a recorded request that recorded one
@@ -27,16 +29,20 @@ from onward.protocols.turns import FORMS
 
 __all__ = ["Exchange", "Level", "Match", "Recorded", "Request", "State", "match", "request_of"]
 
-Level = Literal["exact", "prefix", "anchored", "replies"]
+Level = Literal["exact", "opening", "prefix", "anchored", "replies"]
 
 _LOOKED_AT = 32
 """How many recorded exchanges are compared to find the one that a miss names."""
 
 
 class State:
-    """What one attempt of a trial was served so far. A new attempt begins with a new one."""
+    """What one attempt of a trial was served so far. A new attempt begins with a new one.
 
-    def __init__(self) -> None:
+    `opens`: whether the level `opening` serves: the asker is an agent that we know, and not anybody's program, to which
+    another system prompt may be another question."""
+
+    def __init__(self, *, opens: bool = False) -> None:
+        self.opens = opens
         self._taken: set[str] = set()
         self._owed: set[str] = set()
         self._begins: dict[bytes, int] = {}
@@ -132,6 +138,8 @@ def match(request: Request, recorded: Recorded, state: State) -> Match:
     if waiting:
         return Match(min(waiting, key=lambda one: not state.owed(one)).key, "exact")
     extensions = list(_extensions(request, state))
+    if not equals and (first := _opening(request, recorded, state)):
+        return Match(first.key, "opening", _first(first.request, request))
     if request.runs and all(one.complete for one in equals):
         found, level = _inexact(request, extensions, recorded, state)
         if found:
@@ -168,6 +176,12 @@ def _nearest_of(request: Request, candidates: list[Exchange]) -> list[Exchange]:
 def _only(candidates: Sequence[Exchange]) -> Exchange | None:
     """The first, if all are the same request; nothing if their order alone would tell them apart."""
     return candidates[0] if len({one.request.whole for one in candidates}) == 1 else None
+
+
+def _opening(request: Request, recorded: Recorded, state: State) -> Exchange | None:
+    """The one first request that was recorded with these words: whatever it answered, it answered them."""
+    alike = recorded.words.get(request.words, ()) if state.opens else ()
+    return next(iter(_allowed(alike, state)), None) if _only(alike) else None
 
 
 def _prefix(request: Request, recorded: Recorded, state: State) -> Exchange | None:

@@ -7,6 +7,7 @@ of it, answered once for each. Values are passed through as they are: nothing is
     is_assistant(m)     whether the model said it. In Responses a turn is several items: reasoning, text, calls
     results(m)          call ids of the tool results in it
     skeleton(m)         the same without what the tools answered: which calls are answered stays, and all other text
+    words(body, ms)     what a request asks for itself, without what is said around it: the system prompt, what tools do
     in_order(messages)  parallel tool results in the order of their calls: agents send them as they come in
     turn(response)      the assistant turn that an answer adds to the next request
     said(turn)          its text and calls as agents cannot change them: they drop thinking, reorder keys, trim
@@ -23,6 +24,9 @@ from typing import Any, NamedTuple
 from onward.protocols.wire import arguments_of
 
 __all__ = ["FORMS", "Form", "Said"]
+
+_AROUND = frozenset({"system", "instructions", "systemInstruction", "system_instruction", "tools", "functions"})
+_PREAMBLE = ("system", "developer")
 
 Json = Mapping[str, Any]
 Ranks = Mapping[str, int]
@@ -51,6 +55,14 @@ def _text(content: Any, *kinds: str) -> str:
     if isinstance(content, str):
         return content
     return "".join(str(part.get("text") or "") for part in _objects(content) if part.get("type") in kinds)
+
+
+def _names(tool: Json) -> list[str]:
+    """What a tool is called; Gemini declares several in one."""
+    declared = _objects(tool.get("functionDeclarations"))
+    inner = tool.get("function")
+    found = declared or [inner if isinstance(inner, dict) else tool]
+    return [str(one.get("name") or one.get("type") or "") for one in found]
 
 
 def _sorted_runs(items: Sequence[Any], id_of: Callable[[Any], str | None], ranks: Callable[[], Ranks]) -> Sequence[Any]:
@@ -93,6 +105,14 @@ class Form:
     def tools(self, body: Json) -> Any:
         """The tools on offer, as they are."""
         return body.get("tools") or []
+
+    def words(self, rest: Json, messages: Sequence[Json]) -> Json | None:
+        """A request as far as it is the task's and not the agent's: what is around it left out, but for the names of
+        the tools. None where it offers no tools or says nothing."""
+        names = sorted(name for tool in _objects(self.tools(rest)) for name in _names(tool))
+        said = [message for message in messages if message.get("role") not in _PREAMBLE]
+        kept = {name: value for name, value in rest.items() if name not in _AROUND}
+        return {"body": kept, "tools": names, "messages": said} if names and said else None
 
     def role(self, message: Json) -> str:
         """Who speaks: `assistant`, or the role as the format calls it."""
