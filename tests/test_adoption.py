@@ -229,7 +229,7 @@ def test_a_request_with_the_true_text_is_known_where_the_record_has_a_mark(tmp_p
     found = asked(place, live, rules=rules_for("claude-code"), miss="fail")
     assert [(status, level) for status, _, level in found] == [(200, "exact")] * 3
     live[0]["tools"][0]["description"] = "Does something else."
-    assert asked(place, live[:1], rules=rules_for("claude-code"), miss="fail")[0][0] == 403
+    assert asked(place, live[:1], rules=rules_for("claude-code"), miss="fail")[0][2] == "opening"  # and not "exact"
 
 
 def test_an_error_in_the_middle_is_told_again_with_its_true_status_and_one_at_the_tail_is_not(tmp_path: Path) -> None:

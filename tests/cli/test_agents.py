@@ -119,7 +119,7 @@ def test_doctor_has_an_agent_play_an_episode_twice_and_names_what_no_rule_covers
     said = {one["what"]: one["said"] for one in json.loads(done.out)["findings"]}
     assert said == {
         "agent codex": "plays an episode: 5 calls through the gateway, the same files both times",
-        "rules": "codex@0.169.0/1: nothing differs that no rule covers",
+        "rules": "codex@0.169.0/2: nothing differs that no rule covers",
     }
 
 
