@@ -88,16 +88,20 @@ _MINI_KERNEL = _kernel("<system_information>", "[^<]*", "</system_information>")
 _OPENHANDS_KERNEL = _kernel(r"User operating system: \w+ \(kernel ", r"[^)\n]*")
 """Which Linux it is: a run goes on where it was copied to, and after an upgrade."""
 
-_LISTING = Rule(
-    "listing-times", "mask",
-    (
-        "messages[*].content", "messages[*].content[*].text", "messages[*].content[*].content",
-        "messages[*].content[*].content[*].text", "input[*].output", "input[*].output[*].text",
-        "contents[*].parts[*].functionResponse.response.output",
-    ),
-    r"((?:(?<![\w.-])|(?<=\\n))[-dlcbps](?:[-r][-w][-xsStT]){3}[.+@]? +\d+ +\S+ +\S+ +[\d.,]+[KMGT]?(?: +\d+)? +)"
-    r"(?:[A-Z][a-z]{2} +\d{1,2} +(?:\d\d:\d\d|\d{4})|\d{4}-\d\d-\d\d \d\d:\d\d(?::[\d.]+)?(?: [-+]\d{4})?)(?= )",
-    r"\1TIME", "rw",
+_LISTING = tuple(
+    Rule(
+        "listing-times", "mask",
+        (
+            "messages[*].content", "messages[*].content[*].text", "messages[*].content[*].content",
+            "messages[*].content[*].content[*].text", "input[*].output", "input[*].output[*].text",
+            "contents[*].parts[*].functionResponse.response.output",
+        ),
+        r"([-dlcbps](?:(?<![\w.-].)|(?<=\\n.))(?:[-r][-w][-xsStT]){3}[.+@]? +\d+ +\S+ +\S+ +[\d.,]+[KMGT]?(?: +\d+)? +)"
+        r"(?:[A-Z][a-z]{2} +\d{1,2} +(?:\d\d:\d\d|\d{4})"
+        r"|\d{4}-\d\d-\d\d \d\d:\d\d(?::[\d.]+)?(?: [-+]\d{4})?)(?= )",
+        r"\1TIME", where,
+    )
+    for where in ("rw-", "rwx")
 )  # fmt: skip
 """When the files were made that `ls -l` lists: each attempt makes its own, and most agents look first of all."""
 
@@ -107,7 +111,7 @@ GENERIC = Rules(
     "generic", "0",
     (
         _DELIVERY, _CACHE, _CACHE_KEY, _USER_ID, _CLIENT, _date(*_FIRST_WORDS), _GEMINI_IDS, *_GEMINI_SKILLS,
-        _CLAUDE_KERNEL, _MINI_KERNEL, _OPENHANDS_KERNEL, _LISTING, _SORT,
+        _CLAUDE_KERNEL, _MINI_KERNEL, _OPENHANDS_KERNEL, *_LISTING, _SORT,
     ),
     edition=2,
     background=(_CLAUDE_BACKGROUND, _GEMINI_BACKGROUND),
@@ -133,7 +137,7 @@ _CLAUDE_CODE = Rules(
             where="SendMessage with to: ",
         ),
         Rule("agent-usage", "mask", _CLAUDE_TEXTS, r"(<usage>[^<]*duration_ms: )\d+", r"\1MS", "duration_ms: "),
-        _LISTING,
+        *_LISTING,
         _SORT,
     ),
     edition=3,
@@ -159,7 +163,7 @@ _CODEX = Rules(
             "date", "mask", ("input[*].content[*].text",),
             r"<(current_date|timezone)>[^<]*</\1>", r"<\1>DATE</\1>", "<current_date>",
         ),
-        _LISTING,
+        *_LISTING,
         _SORT,
     ),
     edition=2,
@@ -176,7 +180,7 @@ _GEMINI_CLI = Rules(
         ),
         _date("contents[0].parts[*].text"),
         *_GEMINI_SKILLS,
-        _LISTING,
+        *_LISTING,
         _SORT,
     ),
     edition=2,
@@ -190,13 +194,13 @@ _OPENCODE = Rules(
         _date("messages[*].content", "messages[*].content[*].text", "system[*].text", "instructions"),
         # Of a skill that lies in several folders (.claude, .agents, its own) it takes the one that it read last.
         _skill_places("messages[0].content", "messages[0].content[*].text", "system[*].text", "instructions"),
-        _LISTING,
+        *_LISTING,
         _SORT,
     ),
     edition=2,
 )  # fmt: skip
 
-_MINI = Rules("mini-swe-agent", "2.4.6", (_DELIVERY, _MINI_KERNEL, _LISTING, _SORT), edition=2)
+_MINI = Rules("mini-swe-agent", "2.4.6", (_DELIVERY, _MINI_KERNEL, *_LISTING, _SORT), edition=2)
 _AIDER = Rules("aider", "0.86.2", (_DELIVERY,))
 
 _OPENHANDS_FIRST = ("messages[0].content[*].text", "system[*].text")
@@ -214,7 +218,7 @@ _OPENHANDS = Rules(
         # It tells of skills, and of files such as AGENTS.md, in the order in which the disk lists them.
         Rule("skills", "order", _OPENHANDS_FIRST, r"(?s)<skill>.*?</skill>", where="<skill>"),
         Rule("context-files", "order", _OPENHANDS_FIRST, r"(?s)\[BEGIN context.*?\[END Context\]", where="[BEGIN c"),
-        _LISTING,
+        *_LISTING,
         _SORT,
     ),
     edition=2,
