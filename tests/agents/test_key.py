@@ -113,7 +113,8 @@ def test_the_key_is_nowhere_while_an_agent_works_and_in_nothing_that_it_leaves(t
         at.wait(script.reached.is_set, "the second call")
         within = Search(chain(held(family(at.alive)), told(place_of(at.shell.store))))  # HOME, /tmp and /work of it
         assert not within.keys
-        assert any(where.startswith("environ of") for where in within.tokens), "it has a token of its own"
+        assert any(where.startswith("environ of") for where in within.places), "its environment was looked at"
+        assert within.tokens, "it has a token of its own"  # opencode in its settings, the others in their environment
         assert any(where.endswith("/notes.txt") for where in within.places), "its files were looked at"
         script.go.set()
         done = ended(process)
