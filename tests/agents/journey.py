@@ -254,6 +254,16 @@ def kill(process: subprocess.Popen[str]) -> None:
     process.communicate()
 
 
+def retold(folder: Path, name: str, variable: str) -> Path:
+    """A cache of an agent's own there, whose program is told this variable: the file with its value."""
+    program = copied(folder, name, ready(name)[1].command[0])
+    program.rename(f"{program}.real")
+    value = program.with_name("value")
+    program.write_text(f'#!/bin/sh\n{variable}=$(cat {value}) exec {program}.real "$@"\n')
+    program.chmod(0o755)
+    return value
+
+
 def copied(folder: Path, name: str, program: str) -> Path:
     """A cache of an agent's own there, which may be changed; where this program of it is."""
     known, own = CACHE / "agents" / name, folder / "cache" / "agents" / name

@@ -10,8 +10,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from tests.agents.journey import Journey, copied
-from tests.agents.rig import PUBLISHED, QUICK, ready
+from tests.agents.journey import Journey, retold
+from tests.agents.rig import PUBLISHED, QUICK
 
 from onward.testing import EQUAL_EPISODE, Script
 
@@ -61,11 +61,7 @@ def test_when_the_files_were_made_that_it_lists_makes_no_difference(tmp_path: Pa
 
 def test_what_no_rule_knows_of_around_the_task_is_noticed_and_the_record_still_answers(tmp_path: Path) -> None:
     """Claude Code tells its model of the shell that it finds."""
-    program = copied(tmp_path, "claude-code", ready("claude-code")[1].command[0])
-    program.rename(f"{program}.real")
-    shell = program.with_name("shell")
-    program.write_text(f'#!/bin/sh\nSHELL=$(cat {shell}) exec {program}.real "$@"\n')
-    program.chmod(0o755)
+    shell = retold(tmp_path, "claude-code", "SHELL")
     with Journey(tmp_path, "claude-code") as journey:
         journey.shell.environment["ONWARD_CACHE"] = str(tmp_path / "cache")
         shell.write_text("/bin/sh")

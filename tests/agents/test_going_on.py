@@ -9,7 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from tests.agents.journey import Journey, copied, kill
+from tests.agents.journey import Journey, copied, kill, retold
 from tests.agents.rig import PUBLISHED, QUICK, ready
 from tests.cli.console import until
 
@@ -166,18 +166,10 @@ def test_what_came_to_its_limit_is_continued_killed_and_continued_still_and_pays
         assert journey.asked == [*asked, asked[-1]]  # the last one twice; and nothing of ours is in any
 
 
-ZONED = '#!/bin/sh\nTZ=$(cat {zone}) exec {program}.real "$@"\n'
-"""An agent's program, told where on earth it is."""
-
-
 @pytest.mark.parametrize("name", [one for one in ("claude-code", "codex", "opencode") if ALL or one == QUICK[0]])
 def test_the_next_day_it_goes_on_as_well(tmp_path: Path, name: str) -> None:
     """Killed in the west, gone on with 26 hours further east."""
-    program = copied(tmp_path, name, ready(name)[1].command[0])
-    program.rename(f"{program}.real")
-    zone = program.with_name("zone")
-    program.write_text(ZONED.format(zone=zone, program=program))
-    program.chmod(0o755)
+    zone = retold(tmp_path, name, "TZ")
     with Journey(tmp_path, name) as journey:
         journey.shell.environment["ONWARD_CACHE"] = str(tmp_path / "cache")
         zone.write_text("Etc/GMT+12")
